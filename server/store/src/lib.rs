@@ -1,1 +1,107 @@
-//! See Cargo.toml.
+//! Everything that Switchback keeps, in SQLite or PostgreSQL: one SQL text serves both.
+//!
+//! A use case calls one method; the method is one transaction. A write and its record in
+//! `change_log` or `rollback_log` are in the same transaction, always.
+#![warn(missing_docs)]
+
+mod changes;
+mod db;
+mod environments;
+mod error;
+mod flags;
+mod idempotency;
+mod incidents;
+mod meta;
+mod migrate;
+mod nodes;
+mod notices;
+mod rollback_log;
+mod runs;
+mod segments;
+mod tokens;
+mod usage;
+mod users;
+
+pub use changes::{Change, ChangeFilter, Stamp};
+pub use db::{Db, Dialect};
+pub use environments::{Environment, Moved, NewEnvironment, Project};
+pub use error::StoreError;
+pub use flags::{ChangedFlag, FlagRecord, FlagRow, NewFlag, RestoredFlag};
+pub use idempotency::Remembered;
+pub use incidents::{
+    Component, ComponentStatus, Impact, Incident, IncidentStatus, IncidentUpdate, NewIncident,
+    NewUpdate,
+};
+pub use migrate::{Opened, open};
+pub use nodes::NodeRow;
+pub use rollback_log::{ChainHead, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows};
+pub use runs::{Lease, NewRun, RunApproval, RunFilter, RunRow};
+pub use segments::SegmentRow;
+pub use tokens::{TokenKind, TokenRow};
+pub use usage::UsageRow;
+pub use users::{Role, SessionRow, UserRow};
+
+/// A handle to the database; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) db: Db,
+}
+
+impl Store {
+    /// Which database this is.
+    pub fn dialect(&self) -> Dialect {
+        self.db.dialect()
+    }
+
+    /// The PostgreSQL pool, for `LISTEN`; `None` on SQLite.
+    pub fn postgres(&self) -> Option<&sqlx::PgPool> {
+        match &self.db {
+            Db::Postgres(pool) => Some(pool),
+            Db::Sqlite { .. } => None,
+        }
+    }
+
+    /// Answers when the database does.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.db.one("SELECT 1 AS one", vec![]).await.map(drop)
+    }
+
+    /// Closes every connection; writes in flight are finished first.
+    pub async fn close(&self) {
+        match &self.db {
+            Db::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Db::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    /// Every statement of this crate, so that a test can prepare each on both databases.
+    pub fn statements() -> impl Iterator<Item = &'static str> {
+        [
+            changes::ALL,
+            environments::ALL,
+            flags::ALL,
+            idempotency::ALL,
+            incidents::ALL,
+            meta::ALL,
+            nodes::ALL,
+            notices::ALL,
+            rollback_log::ALL,
+            runs::ALL,
+            segments::ALL,
+            tokens::ALL,
+            usage::ALL,
+            users::ALL,
+        ]
+        .into_iter()
+        .flatten()
+        .copied()
+    }
+
+    /// Asks the database to parse a statement without running it.
+    pub async fn prepare(&self, sql: &'static str) -> Result<(), StoreError> {
+        self.db.prepare(sql).await
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong between a use case and the database.
+
+/// Few variants, each needing a different reaction. `Display` says what failed and `source` says why.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The thing named is not there.
+    #[error("no {kind} `{key}`")]
+    NotFound {
+        /// The noun.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+    },
+    /// The key is taken.
+    #[error("{kind} `{key}` exists already")]
+    Exists {
+        /// The noun.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+    },
+    /// The caller named an older revision than the current one.
+    #[error("changed by someone else at revision {current}")]
+    Stale {
+        /// The revision that it has now.
+        current: u64,
+    },
+    /// The lease is in other hands; whoever holds this epoch must stop.
+    #[error("the lease on run `{run}` was lost")]
+    Fenced {
+        /// The run.
+        run: String,
+    },
+    /// A rule of the use case, found inside the transaction.
+    #[error("{0}")]
+    Refused(String),
+    /// A row that this release cannot read.
+    #[error("column `{column}` holds a value that this release cannot read")]
+    Corrupt {
+        /// The column.
+        column: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database is from a newer release.
+    #[error("the database was written by a newer release (schema {found}, this one knows {known})")]
+    Newer {
+        /// The schema version found.
+        found: i64,
+        /// The newest that this binary knows.
+        known: i64,
+    },
+    /// A migration failed.
+    #[error("the database could not be brought to this release's schema")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The address of the database is not usable.
+    #[error("{0}")]
+    Address(String),
+    /// The database did not answer, or refused.
+    #[error("the database did not answer")]
+    Driver(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl StoreError {
+    /// True where the same call may go through a little later.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Driver(_))
+    }
+
+    /// True where a unique key was already there.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Driver(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+}
+
+pub(crate) fn not_found(kind: &'static str, key: impl Into<String>) -> StoreError {
+    StoreError::NotFound { kind, key: key.into() }
+}

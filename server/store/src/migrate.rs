@@ -1,0 +1,101 @@
+//! Opens the database that an address names and brings it to this release's schema.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use crate::db::Db;
+use crate::error::StoreError;
+use crate::Store;
+
+static SQLITE: Migrator = sqlx::migrate!("../../migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("../../migrations/postgres");
+
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+
+/// An open store, and whether it was empty.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// True the first time.
+    pub is_new: bool,
+}
+
+/// Opens `postgres://...`, `sqlite:PATH`, or a plain path to an SQLite file (created when missing).
+pub async fn open(address: &str) -> Result<Opened, StoreError> {
+    let db = if address.starts_with("postgres://") || address.starts_with("postgresql://") {
+        open_postgres(address).await?
+    } else if let Some(path) = address.strip_prefix("sqlite:") {
+        open_sqlite(Path::new(path.trim_start_matches("//"))).await?
+    } else if address.contains("://") {
+        return Err(StoreError::Address(format!(
+            "`{}` is not a database that Switchback knows; use postgres://... or sqlite:PATH",
+            address.split("://").next().unwrap_or_default(),
+        )));
+    } else {
+        open_sqlite(Path::new(address)).await?
+    };
+
+    let migrated = match &db {
+        Db::Sqlite { write, .. } => SQLITE.run(write).await,
+        Db::Postgres(pool) => POSTGRES.run(pool).await,
+    };
+    migrated.map_err(|error| match error {
+        MigrateError::VersionMissing(found) => {
+            let known = SQLITE.iter().map(|step| step.version).max().unwrap_or_default();
+            StoreError::Newer { found, known }
+        }
+        other => StoreError::Migrate(other),
+    })?;
+
+    let store = Store { db };
+    let is_new = store.find_meta("epoch").await?.is_none();
+    Ok(Opened { store, is_new })
+}
+
+async fn open_postgres(address: &str) -> Result<Db, StoreError> {
+    let options = PgConnectOptions::from_str(address)
+        .map_err(|_| StoreError::Address("the database URL cannot be read".to_owned()))?
+        .application_name("switchback")
+        .options([("statement_timeout", "15000"), ("lock_timeout", "5000")]);
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS_MAX)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await?;
+    Ok(Db::Postgres(pool))
+}
+
+/// WAL with `synchronous=FULL`: flag changes are rare, and an acknowledged one survives power loss.
+async fn open_sqlite(path: &Path) -> Result<Db, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5));
+    let write: SqlitePool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options.clone())
+        .await?;
+    let read = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(options.read_only(true).create_if_missing(false));
+    Ok(Db::Sqlite { write, read })
+}

@@ -1,0 +1,322 @@
+//! Runs of playbooks: the frozen plan, who drives, who approved. What happened is in `rollback_log`.
+
+use serde::{Deserialize, Serialize};
+use switchback_core::model::Millis;
+
+use crate::Store;
+use crate::changes::Stamp;
+use crate::db::{Row, Tx, params, sql};
+use crate::error::{StoreError, not_found};
+use crate::rollback_log::{NewEntry, append_in};
+
+sql! {
+    INSERT = "INSERT INTO playbook_runs (id, playbook, title, environment, concurrency_key, plan, plan_sha256, \
+              reason, trigger_kind, requested_by, state, created_at, deadline_at, lease_epoch, lease_expires_at) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'planned', $11, $12, 0, 0)";
+    HOLDER = "SELECT id FROM playbook_runs WHERE concurrency_key = $1 AND finished_at IS NULL";
+    FIND = "SELECT * FROM playbook_runs WHERE id = $1";
+    LIST = "SELECT * FROM playbook_runs WHERE (CAST($1 AS TEXT) IS NULL OR playbook = $1) \
+            AND (CAST($2 AS TEXT) IS NULL OR environment = $2) AND (CAST($3 AS TEXT) IS NULL OR id < $3) \
+            AND (NOT $4 OR finished_at IS NULL) ORDER BY id DESC LIMIT $5";
+    CLAIM = "UPDATE playbook_runs SET lease_owner = $2, lease_epoch = lease_epoch + 1, lease_expires_at = $3 \
+             WHERE id = $1 AND finished_at IS NULL AND (lease_expires_at <= $4 OR lease_owner = $2) \
+             RETURNING lease_epoch";
+    DUE = "SELECT id FROM playbook_runs WHERE finished_at IS NULL AND lease_expires_at <= $1 ORDER BY id";
+    RENEW = "UPDATE playbook_runs SET lease_expires_at = $3 WHERE id = $1 AND lease_epoch = $2 \
+             AND finished_at IS NULL";
+    FENCE = "UPDATE playbook_runs SET lease_epoch = lease_epoch WHERE id = $1 AND lease_epoch = $2 \
+             AND finished_at IS NULL";
+    SET_STATE = "UPDATE playbook_runs SET state = $3 WHERE id = $1 AND lease_epoch = $2";
+    FINISH = "UPDATE playbook_runs SET state = $3, finished_at = $4, lease_expires_at = 0 \
+              WHERE id = $1 AND lease_epoch = $2 AND finished_at IS NULL";
+    RELEASE = "UPDATE playbook_runs SET lease_expires_at = 0, lease_owner = NULL \
+               WHERE id = $1 AND lease_epoch = $2";
+    CANCEL = "UPDATE playbook_runs SET cancel_requested_at = $2, cancel_requested_by = $3 \
+              WHERE id = $1 AND finished_at IS NULL AND cancel_requested_at IS NULL";
+    APPROVE = "INSERT INTO run_approvals (run_id, step_id, actor, role, decision, at) \
+               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (run_id, step_id, actor) DO NOTHING";
+    APPROVALS = "SELECT * FROM run_approvals WHERE run_id = $1 ORDER BY at";
+}
+
+/// A run to start.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the columns are those of RunRow")]
+pub struct NewRun {
+    pub id: String,
+    pub playbook: String,
+    pub title: String,
+    pub environment: String,
+    pub concurrency_key: String,
+    pub plan: String,
+    pub plan_sha256: String,
+    pub reason: String,
+    pub trigger: String,
+    pub requested_by: String,
+    pub created_at: Millis,
+    pub deadline_at: Millis,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct RunRow {
+    /// Its id.
+    pub id: String,
+    /// The playbook's name.
+    pub playbook: String,
+    /// The playbook's title then.
+    pub title: String,
+    /// Where it acts.
+    pub environment: String,
+    /// One run at a time per key.
+    pub concurrency_key: String,
+    /// The compiled plan, as JSON; the run walks this and never the file again.
+    pub plan: String,
+    /// The plan's SHA-256.
+    pub plan_sha256: String,
+    /// Why.
+    pub reason: String,
+    /// `manual`, `api`, `cli` ...
+    pub trigger: String,
+    /// Who.
+    pub requested_by: String,
+    /// As `playbooks` names it: planned, running, succeeded ...
+    pub state: String,
+    /// When.
+    pub created_at: Millis,
+    /// When it must be over.
+    pub deadline_at: Millis,
+    /// When it was over.
+    pub finished_at: Option<Millis>,
+    /// When someone asked it to stop.
+    pub cancel_requested_at: Option<Millis>,
+    /// Who did.
+    pub cancel_requested_by: Option<String>,
+    /// Which node drives it.
+    pub lease_owner: Option<String>,
+    /// How often the driver changed.
+    pub lease_epoch: u64,
+    /// Until when.
+    pub lease_expires_at: Millis,
+}
+
+/// The right to drive a run, until it expires; every write names its epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The run.
+    pub run_id: String,
+    /// The fence.
+    pub epoch: u64,
+}
+
+/// Someone's word on a step that waits for it.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct RunApproval {
+    /// The step.
+    pub step_id: String,
+    /// Who.
+    pub actor: String,
+    /// In which role.
+    pub role: String,
+    /// `approve`, `reject`; for a step in doubt `done`, `redo`, `undo`.
+    pub decision: String,
+    /// When.
+    pub at: Millis,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// One playbook.
+    pub playbook: Option<String>,
+    /// One environment.
+    pub environment: Option<String>,
+    /// Older than this run: the cursor of the page before.
+    pub before_id: Option<String>,
+    /// Only those that are not over.
+    pub active: bool,
+    /// Rows, at most.
+    pub limit: i64,
+}
+
+impl RunRow {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.text("id")?,
+            playbook: row.text("playbook")?,
+            title: row.text("title")?,
+            environment: row.text("environment")?,
+            concurrency_key: row.text("concurrency_key")?,
+            plan: row.text("plan")?,
+            plan_sha256: row.text("plan_sha256")?,
+            reason: row.text("reason")?,
+            trigger: row.text("trigger_kind")?,
+            requested_by: row.text("requested_by")?,
+            state: row.text("state")?,
+            created_at: row.int("created_at")?,
+            deadline_at: row.int("deadline_at")?,
+            finished_at: row.opt_int("finished_at")?,
+            cancel_requested_at: row.opt_int("cancel_requested_at")?,
+            cancel_requested_by: row.opt_text("cancel_requested_by")?,
+            lease_owner: row.opt_text("lease_owner")?,
+            lease_epoch: row.unsigned("lease_epoch")?,
+            lease_expires_at: row.int("lease_expires_at")?,
+        })
+    }
+}
+
+/// Refuses when the lease is in other hands; locks the run's row for the transaction.
+pub(crate) async fn fence(tx: &mut Tx, lease: &Lease) -> Result<(), StoreError> {
+    match tx.execute(FENCE, params![&lease.run_id, lease.epoch]).await? {
+        0 => Err(StoreError::Fenced { run: lease.run_id.clone() }),
+        _ => Ok(()),
+    }
+}
+
+impl Store {
+    /// Keeps a new run with its plan, and its first row in the log. Refuses when another run holds
+    /// its concurrency key.
+    pub async fn create_run(&self, run: &NewRun, first: NewEntry) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let held = tx.one(HOLDER, params![&run.concurrency_key]).await?;
+        if let Some(row) = held {
+            return Err(StoreError::Exists { kind: "run", key: row.text("id")? });
+        }
+        let params = params![
+            &run.id,
+            &run.playbook,
+            &run.title,
+            &run.environment,
+            &run.concurrency_key,
+            &run.plan,
+            &run.plan_sha256,
+            &run.reason,
+            &run.trigger,
+            &run.requested_by,
+            run.created_at,
+            run.deadline_at,
+        ];
+        tx.execute(INSERT, params).await.map_err(|error| {
+            if error.is_duplicate() {
+                StoreError::Exists { kind: "run", key: run.concurrency_key.clone() }
+            } else {
+                error
+            }
+        })?;
+        append_in(&mut tx, first, 0).await?;
+        tx.commit().await
+    }
+
+    /// One run.
+    pub async fn get_run(&self, id: &str) -> Result<RunRow, StoreError> {
+        let row = self.db.one(FIND, params![id]).await?;
+        RunRow::read(&row.ok_or_else(|| not_found("run", id))?)
+    }
+
+    /// Runs, newest first.
+    pub async fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>, StoreError> {
+        let RunFilter { playbook, environment, before_id, active, limit } = filter;
+        let params = params![playbook, environment, before_id, *active, *limit];
+        self.db.all(LIST, params).await?.iter().map(RunRow::read).collect()
+    }
+
+    /// Takes a run whose lease is free; `None` when someone else was quicker or it is over.
+    pub async fn claim_run(
+        &self,
+        id: &str,
+        owner: &str,
+        now: Millis,
+        ttl_ms: i64,
+    ) -> Result<Option<Lease>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let row = tx.one(CLAIM, params![id, owner, now + ttl_ms, now]).await?;
+        tx.commit().await?;
+        row.map(|row| Ok(Lease { run_id: id.to_owned(), epoch: row.unsigned("lease_epoch")? }))
+            .transpose()
+    }
+
+    /// Runs that nobody drives.
+    pub async fn list_due_runs(&self, now: Millis) -> Result<Vec<String>, StoreError> {
+        self.db.all(DUE, params![now]).await?.iter().map(|row| row.text("id")).collect()
+    }
+
+    /// Keeps a lease; an error says that it is lost.
+    pub async fn renew_lease(
+        &self,
+        lease: &Lease,
+        now: Millis,
+        ttl_ms: i64,
+    ) -> Result<(), StoreError> {
+        match self.db.execute(RENEW, params![&lease.run_id, lease.epoch, now + ttl_ms]).await? {
+            0 => Err(StoreError::Fenced { run: lease.run_id.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a lease back, so that another node goes on at once.
+    pub async fn release_lease(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.db.execute(RELEASE, params![&lease.run_id, lease.epoch]).await.map(drop)
+    }
+
+    /// Notes a run's state, for lists.
+    pub async fn set_run_state(&self, lease: &Lease, state: &str) -> Result<(), StoreError> {
+        self.db.execute(SET_STATE, params![&lease.run_id, lease.epoch, state]).await.map(drop)
+    }
+
+    /// Ends a run, with its last row in the log.
+    pub async fn finish_run(
+        &self,
+        lease: &Lease,
+        state: &str,
+        last: NewEntry,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let at = last.at;
+        fence(&mut tx, lease).await?;
+        append_in(&mut tx, last, lease.epoch).await?;
+        tx.execute(FINISH, params![&lease.run_id, lease.epoch, state, at]).await?;
+        tx.commit().await
+    }
+
+    /// Asks a run to stop and put back what it did; true when this call was the first to.
+    pub async fn cancel_run(&self, id: &str, by: &Stamp) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let asked = tx.execute(CANCEL, params![id, by.at, &by.actor]).await? == 1;
+        if !asked && tx.one(FIND, params![id]).await?.is_none() {
+            return Err(not_found("run", id));
+        }
+        tx.announce(&format!("run:{id}")).await?;
+        tx.commit().await?;
+        Ok(asked)
+    }
+
+    /// Keeps someone's word on a step; a second word of the same person on it does not count.
+    pub async fn approve_step(
+        &self,
+        run: &str,
+        approval: &RunApproval,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let RunApproval { step_id, actor, role, decision, at } = approval;
+        let params = params![run, step_id, actor, role, decision, *at];
+        let first = tx.execute(APPROVE, params).await? == 1;
+        tx.announce(&format!("run:{run}")).await?;
+        tx.commit().await?;
+        Ok(first)
+    }
+
+    /// Everybody's word on a run's steps.
+    pub async fn list_approvals(&self, run: &str) -> Result<Vec<RunApproval>, StoreError> {
+        let rows = self.db.all(APPROVALS, params![run]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(RunApproval {
+                    step_id: row.text("step_id")?,
+                    actor: row.text("actor")?,
+                    role: row.text("role")?,
+                    decision: row.text("decision")?,
+                    at: row.int("at")?,
+                })
+            })
+            .collect()
+    }
+}
