@@ -182,8 +182,6 @@ CREATE TABLE playbook_runs (
     created_at BIGINT NOT NULL,
     deadline_at BIGINT NOT NULL,
     finished_at BIGINT,
-    cancel_requested_at BIGINT,
-    cancel_requested_by TEXT,
     lease_owner TEXT,
     lease_epoch BIGINT NOT NULL,
     lease_expires_at BIGINT NOT NULL
@@ -191,16 +189,6 @@ CREATE TABLE playbook_runs (
 -- One run at a time per key: the database says so, not a check that can race.
 CREATE UNIQUE INDEX playbook_runs_one_at_a_time ON playbook_runs (concurrency_key) WHERE finished_at IS NULL;
 CREATE INDEX playbook_runs_by_time ON playbook_runs (created_at);
-
-CREATE TABLE run_approvals (
-    run_id TEXT NOT NULL REFERENCES playbook_runs (id),
-    step_id TEXT NOT NULL,
-    actor TEXT NOT NULL,
-    role TEXT NOT NULL,
-    decision TEXT NOT NULL,
-    at BIGINT NOT NULL,
-    PRIMARY KEY (run_id, step_id, actor)
-);
 
 -- Every move of every run; each row holds the hash of the one before. Never updated, never deleted.
 CREATE TABLE rollback_log (

@@ -166,6 +166,7 @@ pub(crate) enum Tx {
 }
 
 impl Db {
+    /// Which database this is.
     pub fn dialect(&self) -> Dialect {
         match self {
             Self::Sqlite { .. } => Dialect::Sqlite,

@@ -18,6 +18,7 @@ sql! {
     FIND = "SELECT * FROM incidents WHERE id = $1";
     LIST = "SELECT * FROM incidents WHERE (NOT $1 OR resolved_at IS NULL) \
             AND (CAST($2 AS TEXT) IS NULL OR id < $2) ORDER BY id DESC LIMIT $3";
+    OPEN_FROM = "SELECT * FROM incidents WHERE template = $1 AND resolved_at IS NULL ORDER BY id DESC LIMIT 1";
     BY_RUN = "SELECT * FROM incidents WHERE run_id = $1 ORDER BY id DESC";
     SET_STATUS = "UPDATE incidents SET status = $2, updated_at = $3, resolved_at = $4, components = $5, \
                   impact = $6 WHERE id = $1";
@@ -44,6 +45,21 @@ pub enum IncidentStatus {
     Monitoring,
     /// It is over.
     Resolved,
+    /// Maintenance that is announced.
+    Scheduled,
+    /// Maintenance that has begun.
+    InProgress,
+    /// Maintenance whose result is being looked at.
+    Verifying,
+    /// Maintenance that is over.
+    Completed,
+}
+
+impl IncidentStatus {
+    /// Whether nothing more is to come.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Resolved | Self::Completed)
+    }
 }
 
 /// How bad an incident is.
@@ -52,6 +68,8 @@ pub enum IncidentStatus {
 pub enum Impact {
     /// Nobody notices.
     None,
+    /// Announced work.
+    Maintenance,
     /// Some notice.
     Minor,
     /// Many cannot work.
@@ -302,7 +320,7 @@ impl Store {
         }
         let mut components = before.components.clone();
         components.extend(update.components.iter().map(|(key, status)| (key.clone(), *status)));
-        let resolved = update.status == IncidentStatus::Resolved;
+        let resolved = update.status.is_over();
         let resolved_at = resolved.then_some(by.at);
         let params = params![
             id,
@@ -365,6 +383,16 @@ impl Store {
         let mut tx = self.db.snapshot().await?;
         let row = tx.one(FIND, params![id]).await?.ok_or_else(|| not_found("incident", id))?;
         with_updates(&mut tx, &row).await
+    }
+
+    /// The incident that was opened under a key.
+    pub async fn find_incident_by_key(&self, key: &str) -> Result<Option<Incident>, StoreError> {
+        self.db.one(BY_DEDUPE, params![key]).await?.as_ref().map(read_incident).transpose()
+    }
+
+    /// The newest open incident that came from a template.
+    pub async fn find_open_incident(&self, template: &str) -> Result<Option<Incident>, StoreError> {
+        self.db.one(OPEN_FROM, params![template]).await?.as_ref().map(read_incident).transpose()
     }
 
     /// Incidents that a run opened.

@@ -35,7 +35,7 @@ pub use incidents::{
 pub use migrate::{Opened, open};
 pub use nodes::NodeRow;
 pub use rollback_log::{ChainHead, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows};
-pub use runs::{Lease, NewRun, RunApproval, RunFilter, RunRow};
+pub use runs::{Lease, NewRun, RunFilter, RunRow};
 pub use segments::SegmentRow;
 pub use tokens::{TokenKind, TokenRow};
 pub use usage::UsageRow;

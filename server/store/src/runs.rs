@@ -4,10 +4,9 @@ use serde::{Deserialize, Serialize};
 use switchback_core::model::Millis;
 
 use crate::Store;
-use crate::changes::Stamp;
 use crate::db::{Row, Tx, params, sql};
 use crate::error::{StoreError, not_found};
-use crate::rollback_log::{NewEntry, append_in};
+use crate::rollback_log::{LogEntry, NewEntry, append_in};
 
 sql! {
     INSERT = "INSERT INTO playbook_runs (id, playbook, title, environment, concurrency_key, plan, plan_sha256, \
@@ -21,7 +20,8 @@ sql! {
     CLAIM = "UPDATE playbook_runs SET lease_owner = $2, lease_epoch = lease_epoch + 1, lease_expires_at = $3 \
              WHERE id = $1 AND finished_at IS NULL AND (lease_expires_at <= $4 OR lease_owner = $2) \
              RETURNING lease_epoch";
-    DUE = "SELECT id FROM playbook_runs WHERE finished_at IS NULL AND lease_expires_at <= $1 ORDER BY id";
+    DUE = "SELECT id FROM playbook_runs WHERE finished_at IS NULL AND state <> 'parked' \
+           AND lease_expires_at <= $1 ORDER BY id";
     RENEW = "UPDATE playbook_runs SET lease_expires_at = $3 WHERE id = $1 AND lease_epoch = $2 \
              AND finished_at IS NULL";
     FENCE = "UPDATE playbook_runs SET lease_epoch = lease_epoch WHERE id = $1 AND lease_epoch = $2 \
@@ -31,11 +31,11 @@ sql! {
               WHERE id = $1 AND lease_epoch = $2 AND finished_at IS NULL";
     RELEASE = "UPDATE playbook_runs SET lease_expires_at = 0, lease_owner = NULL \
                WHERE id = $1 AND lease_epoch = $2";
-    CANCEL = "UPDATE playbook_runs SET cancel_requested_at = $2, cancel_requested_by = $3 \
-              WHERE id = $1 AND finished_at IS NULL AND cancel_requested_at IS NULL";
-    APPROVE = "INSERT INTO run_approvals (run_id, step_id, actor, role, decision, at) \
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (run_id, step_id, actor) DO NOTHING";
-    APPROVALS = "SELECT * FROM run_approvals WHERE run_id = $1 ORDER BY at";
+    WAKE = "UPDATE playbook_runs SET lease_expires_at = CASE WHEN state = 'parked' THEN 0 ELSE lease_expires_at END, \
+            state = CASE WHEN state = 'parked' THEN 'running' ELSE state END \
+            WHERE id = $1 AND finished_at IS NULL";
+    PARK = "UPDATE playbook_runs SET state = $3, lease_expires_at = 0 WHERE id = $1 AND lease_epoch = $2 \
+            AND finished_at IS NULL";
 }
 
 /// A run to start.
@@ -87,10 +87,6 @@ pub struct RunRow {
     pub deadline_at: Millis,
     /// When it was over.
     pub finished_at: Option<Millis>,
-    /// When someone asked it to stop.
-    pub cancel_requested_at: Option<Millis>,
-    /// Who did.
-    pub cancel_requested_by: Option<String>,
     /// Which node drives it.
     pub lease_owner: Option<String>,
     /// How often the driver changed.
@@ -106,21 +102,6 @@ pub struct Lease {
     pub run_id: String,
     /// The fence.
     pub epoch: u64,
-}
-
-/// Someone's word on a step that waits for it.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct RunApproval {
-    /// The step.
-    pub step_id: String,
-    /// Who.
-    pub actor: String,
-    /// In which role.
-    pub role: String,
-    /// `approve`, `reject`; for a step in doubt `done`, `redo`, `undo`.
-    pub decision: String,
-    /// When.
-    pub at: Millis,
 }
 
 /// Which runs to list.
@@ -155,8 +136,6 @@ impl RunRow {
             created_at: row.int("created_at")?,
             deadline_at: row.int("deadline_at")?,
             finished_at: row.opt_int("finished_at")?,
-            cancel_requested_at: row.opt_int("cancel_requested_at")?,
-            cancel_requested_by: row.opt_text("cancel_requested_by")?,
             lease_owner: row.opt_text("lease_owner")?,
             lease_epoch: row.unsigned("lease_epoch")?,
             lease_expires_at: row.int("lease_expires_at")?,
@@ -262,6 +241,20 @@ impl Store {
         self.db.execute(SET_STATE, params![&lease.run_id, lease.epoch, state]).await.map(drop)
     }
 
+    /// Leaves a run to a person, with the row that says why.
+    pub async fn park_run(
+        &self,
+        lease: &Lease,
+        state: &str,
+        last: NewEntry,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        fence(&mut tx, lease).await?;
+        append_in(&mut tx, last, lease.epoch).await?;
+        tx.execute(PARK, params![&lease.run_id, lease.epoch, state]).await?;
+        tx.commit().await
+    }
+
     /// Ends a run, with its last row in the log.
     pub async fn finish_run(
         &self,
@@ -277,46 +270,18 @@ impl Store {
         tx.commit().await
     }
 
-    /// Asks a run to stop and put back what it did; true when this call was the first to.
-    pub async fn cancel_run(&self, id: &str, by: &Stamp) -> Result<bool, StoreError> {
+    /// Appends what a person said about a run: an approval, a refusal, a decision, a cancel. It needs
+    /// no lease; a parked run becomes free to be driven again.
+    pub async fn append_by_person(&self, entry: NewEntry) -> Result<LogEntry, StoreError> {
         let mut tx = self.db.begin().await?;
-        let asked = tx.execute(CANCEL, params![id, by.at, &by.actor]).await? == 1;
-        if !asked && tx.one(FIND, params![id]).await?.is_none() {
-            return Err(not_found("run", id));
+        let run = entry.run_id.clone();
+        if tx.execute(WAKE, params![&run]).await? == 0 {
+            let row = tx.one(FIND, params![&run]).await?;
+            row.ok_or_else(|| not_found("run", &run))?;
+            return Err(StoreError::Refused("the run is over".to_owned()));
         }
-        tx.announce(&format!("run:{id}")).await?;
+        let entry = append_in(&mut tx, entry, 0).await?;
         tx.commit().await?;
-        Ok(asked)
-    }
-
-    /// Keeps someone's word on a step; a second word of the same person on it does not count.
-    pub async fn approve_step(
-        &self,
-        run: &str,
-        approval: &RunApproval,
-    ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
-        let RunApproval { step_id, actor, role, decision, at } = approval;
-        let params = params![run, step_id, actor, role, decision, *at];
-        let first = tx.execute(APPROVE, params).await? == 1;
-        tx.announce(&format!("run:{run}")).await?;
-        tx.commit().await?;
-        Ok(first)
-    }
-
-    /// Everybody's word on a run's steps.
-    pub async fn list_approvals(&self, run: &str) -> Result<Vec<RunApproval>, StoreError> {
-        let rows = self.db.all(APPROVALS, params![run]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(RunApproval {
-                    step_id: row.text("step_id")?,
-                    actor: row.text("actor")?,
-                    role: row.text("role")?,
-                    decision: row.text("decision")?,
-                    at: row.int("at")?,
-                })
-            })
-            .collect()
+        Ok(entry)
     }
 }

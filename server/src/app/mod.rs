@@ -1,0 +1,161 @@
+//! Use cases by noun. Permission, audit and broadcast live here once; API, pages, CLI and playbook
+//! steps all come through.
+
+pub mod error;
+pub mod diff;
+pub mod environments;
+pub mod flags;
+pub mod ids;
+pub mod incidents;
+pub mod playbooks;
+pub mod ports;
+pub mod seed;
+pub mod segments;
+pub mod status_page;
+pub mod tokens;
+pub mod usage;
+pub mod users;
+pub mod who;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use switchback_store::{Environment, Store, StoreError};
+use tokio::sync::Notify;
+
+pub use error::{AppError, Wrong};
+pub use who::{EVERYWHERE, Who, role_name};
+
+use crate::config::Config;
+use crate::live::{Hub, News};
+use crate::metrics::Metrics;
+use ids::{Clock, Ids};
+use playbooks::Catalogue;
+use status_page::StatusBoard;
+use tokens::TokenCache;
+use users::SignInBrake;
+
+/// The application: everything that use cases need, handed in once.
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// The stream.
+    pub hub: Arc<Hub>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub ids: Ids,
+    /// What was configured.
+    pub config: Config,
+    /// How people reach this server.
+    pub public_url: String,
+    /// Playbooks and incident templates.
+    pub catalogue: ArcSwap<Catalogue>,
+    /// What the public page says, in memory.
+    pub status: StatusBoard,
+    /// Figures for `/metrics`.
+    pub metrics: Metrics,
+    pub(crate) tokens: TokenCache,
+    pub(crate) brake: SignInBrake,
+    pub(crate) usage: usage::Counts,
+    pub(crate) runner: Notify,
+    pub(crate) driving: std::sync::Mutex<std::collections::BTreeSet<String>>,
+    environments: RwLock<BTreeMap<String, Environment>>,
+    store_is_up: AtomicBool,
+    /// Set when the server is asked to end.
+    pub stopping: AtomicBool,
+}
+
+impl App {
+    /// An application on an open store. Reads what must be in memory from the start.
+    pub async fn new(
+        store: Store,
+        config: Config,
+        public_url: String,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, AppError> {
+        let ids = Ids::new(Arc::clone(&clock));
+        let node = ids.next("node");
+        let hub = Hub::new(node, store.clone(), Arc::clone(&clock), config.stream.clone());
+        let catalogue = Catalogue::load(config.runbooks_dir.as_deref())?;
+        let app = Arc::new(Self {
+            hub: Arc::new(hub),
+            ids,
+            public_url,
+            catalogue: ArcSwap::from_pointee(catalogue),
+            status: StatusBoard::new(&config),
+            metrics: Metrics::new(),
+            tokens: TokenCache::default(),
+            brake: SignInBrake::new(config.sign_in.free_attempts),
+            usage: usage::Counts::default(),
+            runner: Notify::new(),
+            driving: std::sync::Mutex::default(),
+            environments: RwLock::default(),
+            store_is_up: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
+            store,
+            config,
+            clock,
+        });
+        Ok(app)
+    }
+
+    /// Fills what is served from memory: environments, feeds, the status page.
+    pub async fn warm_up(&self) -> Result<(), StoreError> {
+        for environment in self.store.list_environments().await? {
+            self.remember_environment(&environment);
+            self.hub.feed(&environment.key, None).await?;
+        }
+        self.status.refresh(&self.store, self.clock.now()).await
+    }
+
+    /// An environment: from memory, else from the store.
+    pub async fn get_environment(&self, key: &str) -> Result<Environment, AppError> {
+        if let Some(found) = self.environments().get(key) {
+            return Ok(found.clone());
+        }
+        let found = self.store.get_environment(key).await?;
+        self.remember_environment(&found);
+        Ok(found)
+    }
+
+    /// All environments, from memory.
+    pub fn known_environments(&self) -> Vec<Environment> {
+        self.environments().values().cloned().collect()
+    }
+
+    /// Keeps what is known of an environment.
+    pub fn remember_environment(&self, environment: &Environment) {
+        let mut all = self.environments.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(environment.key.clone(), environment.clone());
+    }
+
+    fn environments(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Environment>> {
+        self.environments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the database answered last time.
+    pub fn store_is_up(&self) -> bool {
+        self.store_is_up.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the database answers; true when that is new.
+    pub fn set_store_up(&self, up: bool) -> bool {
+        self.store_is_up.swap(up, Ordering::Relaxed) != up
+    }
+
+    /// Takes over news that this node made itself. The write is committed: an error here only means
+    /// that polling will find it.
+    pub(crate) async fn announce(&self, news: News) {
+        if let Err(error) = crate::live::listener::on_news(self, news).await {
+            tracing::warn!(error = %error, "a committed change is not yet in memory; polling will find it");
+        }
+    }
+
+    /// Lets the runner look for runs at once.
+    pub fn wake_runner(&self) {
+        self.runner.notify_one();
+    }
+}

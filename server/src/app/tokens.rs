@@ -1,0 +1,233 @@
+//! Tokens of programs: `<project or *>:<environment or *>.<secret>`, shown once, stored hashed,
+//! revocable at once.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+use switchback_core::model::Millis;
+use switchback_store::{Role, StoreError, TokenKind, TokenRow};
+
+use super::App;
+use super::error::AppError;
+use super::ids;
+use super::who::{EVERYWHERE, Who};
+use crate::live::News;
+
+/// Tokens seen lately, by the hash of their text, so that a database that is away locks nobody out.
+#[derive(Default)]
+pub(crate) struct TokenCache {
+    known: RwLock<BTreeMap<String, Known>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    token: TokenRow,
+    checked_at: Millis,
+    touched_at: Millis,
+}
+
+/// How long a check of a token is good for, in milliseconds; news of a revocation comes at once.
+const TRUST_MS: i64 = 5_000;
+/// How exactly "last used" is kept, in milliseconds.
+const TOUCH_MS: i64 = 60_000;
+const CACHE_MAX: usize = 10_000;
+
+/// A token that is wanted.
+#[derive(Clone, Debug)]
+pub struct TokenDraft {
+    /// What people call it.
+    pub name: String,
+    /// What it opens.
+    pub kind: TokenKind,
+    /// A project's key, or `*`.
+    pub project: String,
+    /// An environment's key; `*` for API tokens only.
+    pub environment: String,
+    /// What an API token may do.
+    pub role: Role,
+}
+
+impl App {
+    /// Makes a token. Its text is in the answer and nowhere else.
+    pub async fn create_token(
+        &self,
+        who: &Who,
+        draft: TokenDraft,
+    ) -> Result<(TokenRow, String), AppError> {
+        who.must(Role::Admin, &draft.environment, "make tokens")?;
+        let text = format!("{}:{}.{}", draft.project, draft.environment, ids::secret());
+        let token = self.keep_token(who, draft, &text).await?;
+        Ok((token, text))
+    }
+
+    /// Keeps a token whose text someone else chose.
+    pub(crate) async fn keep_token(
+        &self,
+        who: &Who,
+        draft: TokenDraft,
+        text: &str,
+    ) -> Result<TokenRow, AppError> {
+        let TokenDraft { name, kind, project, environment, role } = draft;
+        if name.trim().is_empty() || name.len() > 100 {
+            return Err(AppError::invalid("name", "say what it is for, in 1 to 100 characters"));
+        }
+        if kind != TokenKind::Api && environment == EVERYWHERE {
+            let message = "an SDK token belongs to exactly one environment";
+            return Err(AppError::invalid("environment", message));
+        }
+        if environment != EVERYWHERE {
+            self.get_environment(&environment).await?;
+        }
+        if project != EVERYWHERE {
+            let projects = self.store.list_projects().await?;
+            if !projects.iter().any(|known| known.key == project) {
+                return Err(AppError::NotFound { kind: "project", key: project });
+            }
+        }
+        let token = TokenRow {
+            id: self.ids.next("tok"),
+            name: name.trim().to_owned(),
+            kind,
+            hint: hint(text),
+            project,
+            environment,
+            role: if kind == TokenKind::Api { role } else { Role::Viewer },
+            created_at: self.clock.now(),
+            created_by: who.name.clone(),
+            last_used_at: None,
+            revoked_at: None,
+        };
+        self.store.create_token(&token, &ids::hash(text), &self.stamp(who, "")).await?;
+        tracing::info!(token.id = token.id, "token `{}` made", token.name);
+        Ok(token)
+    }
+
+    /// All tokens, without their texts.
+    pub async fn list_tokens(&self, who: &Who) -> Result<Vec<TokenRow>, AppError> {
+        who.must(Role::Admin, EVERYWHERE, "look at tokens")?;
+        Ok(self.store.list_tokens().await?)
+    }
+
+    /// Revokes a token everywhere, and closes its sockets.
+    pub async fn revoke_token(
+        &self,
+        who: &Who,
+        id: &str,
+        reason: &str,
+    ) -> Result<TokenRow, AppError> {
+        who.must(Role::Admin, EVERYWHERE, "revoke tokens")?;
+        let token = self.store.revoke_token(id, &self.stamp(who, reason)).await?;
+        self.announce(News::Token(id.to_owned())).await;
+        tracing::info!(token.id = id, "token `{}` revoked", token.name);
+        Ok(token)
+    }
+
+    /// Who a token's text belongs to. `Unauthorized` only when that is certain: a database that does
+    /// not answer is `Unavailable`, as SDKs stop for ever on 401.
+    pub async fn authenticate(&self, text: &str) -> Result<TokenRow, AppError> {
+        let hash = ids::hash(text);
+        let now = self.clock.now();
+        let known = self.tokens.get(&hash);
+        if let Some(known) = known.as_ref().filter(|known| now - known.checked_at < TRUST_MS) {
+            return usable(known.token.clone());
+        }
+        let found = match self.store.find_token(&hash).await {
+            Ok(found) => found,
+            Err(error) if error.is_outage() => {
+                let known = known.ok_or(AppError::Unavailable(error))?;
+                return usable(known.token);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(token) = found else { return Err(AppError::Unauthorized) };
+        let touched_at = known.map_or(0, |known| known.touched_at);
+        let touch = now - touched_at >= TOUCH_MS;
+        if touch && let Err(error) = self.store.touch_token(&token.id, now).await {
+            tracing::debug!(error = %error, "the use of a token could not be noted");
+        }
+        let touched_at = if touch { now } else { touched_at };
+        self.tokens.put(hash, Known { token: token.clone(), checked_at: now, touched_at });
+        usable(token)
+    }
+
+    /// A token was revoked, here or on another node.
+    pub(crate) fn on_token_revoked(&self, id: &str) {
+        self.tokens.forget(id);
+        self.hub.close_token(id);
+    }
+
+    /// Closes the sockets of tokens whose revocation was announced and not heard.
+    pub(crate) async fn recheck_tokens(&self) -> Result<(), StoreError> {
+        let tokens = self.store.list_tokens().await?;
+        for token in tokens.iter().filter(|token| token.revoked_at.is_some()) {
+            if self.tokens.knows(&token.id) {
+                self.on_token_revoked(&token.id);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TokenCache {
+    fn get(&self, hash: &str) -> Option<Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+    }
+
+    fn put(&self, hash: String, known: Known) {
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= CACHE_MAX {
+            all.clear(); // a flood of tokens must not grow memory; the next checks fill it again
+        }
+        all.insert(hash, known);
+    }
+
+    fn forget(&self, id: &str) {
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, known| known.token.id != id);
+    }
+
+    fn knows(&self, id: &str) -> bool {
+        let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        all.values().any(|known| known.token.id == id)
+    }
+}
+
+impl Who {
+    /// An API token acts in its own name.
+    pub fn from_token(token: &TokenRow) -> Self {
+        Self {
+            name: format!("token:{}", token.name),
+            user_id: None,
+            roles: BTreeMap::from([(token.environment.clone(), token.role)]),
+            run_id: None,
+        }
+    }
+}
+
+/// Splits `<project>:<environment>.<secret>`; what each part must be is said in the error.
+pub fn parse_token(text: &str) -> Result<(&str, &str), AppError> {
+    let wrong = || {
+        let message = "a token looks like `<project or *>:<environment or *>.<secret>`";
+        AppError::invalid("token", message)
+    };
+    let (project, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let (environment, secret) = rest.split_once('.').ok_or_else(wrong)?;
+    if project.is_empty() || environment.is_empty() || secret.len() < 8 {
+        return Err(wrong());
+    }
+    Ok((project, environment))
+}
+
+fn usable(token: TokenRow) -> Result<TokenRow, AppError> {
+    if token.revoked_at.is_some() { Err(AppError::Unauthorized) } else { Ok(token) }
+}
+
+/// The scope and the first four characters of the secret: enough to recognise, not to guess.
+fn hint(text: &str) -> String {
+    match text.split_once('.') {
+        Some((scope, secret)) => {
+            format!("{scope}.{}…", secret.chars().take(4).collect::<String>())
+        }
+        None => "…".to_owned(),
+    }
+}

@@ -1,0 +1,265 @@
+//! A feed: one environment as one scope of clients sees it. The document is compiled and every frame
+//! rendered once, as bytes that all sockets share.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+use bytestring::ByteString;
+use switchback_core::Ruleset;
+use switchback_core::model::{Document, FlagEntry, Millis, Revision};
+use switchback_core::wire::{Delta, ServerFrame};
+use switchback_store::Moved;
+use tokio::sync::watch;
+
+use super::client::Client;
+
+/// What moved in one revision: flag keys and segment keys.
+#[derive(Clone, Debug, Default)]
+struct Step {
+    to: Revision,
+    flags: Vec<String>,
+    segments: Vec<String>,
+}
+
+/// One environment at one revision, ready to be sent.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What it says.
+    pub document: Arc<Document>,
+    /// The same, compiled.
+    pub ruleset: Ruleset,
+    /// When this node knew of it, in UTC milliseconds.
+    pub known_at: Millis,
+    full: OnceLock<ByteString>,
+    /// From the revision before; what nearly every client needs.
+    delta: Option<(Revision, ByteString)>,
+    window: VecDeque<Step>,
+}
+
+/// What a client needs next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Nothing: it has the newest.
+    Nothing,
+    /// This frame, which leads to this revision.
+    Frame(ByteString, Revision),
+}
+
+impl Snapshot {
+    fn new(document: Document, known_at: Millis) -> Self {
+        let document = Arc::new(document);
+        Self {
+            ruleset: Ruleset::compile(&document),
+            document,
+            known_at,
+            full: OnceLock::new(),
+            delta: None,
+            window: VecDeque::new(),
+        }
+    }
+
+    /// The whole document as a frame.
+    pub fn full(&self) -> ByteString {
+        self.full.get_or_init(|| render(&ServerFrame::Full((*self.document).clone()))).clone()
+    }
+
+    /// The newest revision and the database's id, as a frame.
+    pub fn heartbeat(&self) -> ByteString {
+        let Document { epoch, revision, .. } = &*self.document;
+        render(&ServerFrame::Heartbeat { epoch: epoch.clone(), revision: *revision })
+    }
+
+    /// What a client needs that has `has` of `epoch`: nothing, the shared delta, a delta of its own
+    /// out of the window, or the whole document.
+    pub fn next_for(&self, has: Option<(&str, Revision)>) -> Next {
+        let now = self.document.revision;
+        let Some((_, has)) = has.filter(|(epoch, _)| *epoch == self.document.epoch) else {
+            return Next::Frame(self.full(), now);
+        };
+        if has == now {
+            return Next::Nothing;
+        }
+        if let Some((from, bytes)) = &self.delta
+            && *from == has
+        {
+            return Next::Frame(bytes.clone(), now);
+        }
+        match self.delta_since(has) {
+            Some(delta) => Next::Frame(render(&ServerFrame::Delta(delta)), now),
+            None => Next::Frame(self.full(), now),
+        }
+    }
+
+    fn delta_since(&self, has: Revision) -> Option<Delta> {
+        let known_from = self.window.front()?.to - 1;
+        if has < known_from || has > self.document.revision {
+            return None;
+        }
+        let after = self.window.iter().filter(|step| step.to > has);
+        let (mut flags, mut segments) = (BTreeSet::new(), BTreeSet::new());
+        for step in after {
+            flags.extend(step.flags.iter());
+            segments.extend(step.segments.iter());
+        }
+        Some(self.delta_of(has, flags.into_iter(), segments.into_iter()))
+    }
+
+    fn delta_of<'a>(
+        &self,
+        from: Revision,
+        flags: impl Iterator<Item = &'a String>,
+        segments: impl Iterator<Item = &'a String>,
+    ) -> Delta {
+        let Document { epoch, revision, flags: all, segments: lists, .. } = &*self.document;
+        let mut delta =
+            Delta { epoch: epoch.clone(), from, to: *revision, ..Delta::default() };
+        for key in flags {
+            match all.get(key) {
+                Some(flag) => delta.flags.push(flag.clone()),
+                None => delta.removed_flags.push(key.clone()),
+            }
+        }
+        for key in segments {
+            match lists.get(key) {
+                Some(segment) => delta.segments.push(segment.clone()),
+                None => delta.removed_segments.push(key.clone()),
+            }
+        }
+        delta
+    }
+}
+
+/// One environment for one scope: its newest snapshot and the clients that follow it.
+#[derive(Debug)]
+pub struct Feed {
+    /// The environment.
+    pub environment: String,
+    /// A project's key, or `None` for all.
+    pub project: Option<String>,
+    current: ArcSwap<Snapshot>,
+    wake: watch::Sender<Revision>,
+    clients: Mutex<HashMap<u64, Arc<Client>>>,
+    /// One refresh at a time.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+impl Feed {
+    /// A feed that starts with this document, narrowed to the project.
+    pub fn new(
+        environment: &str,
+        project: Option<&str>,
+        mut document: Document,
+        known_at: Millis,
+    ) -> Self {
+        if let Some(project) = project {
+            document.flags.retain(|_, flag| belongs(flag, project));
+        }
+        let revision = document.revision;
+        Self {
+            environment: environment.to_owned(),
+            project: project.map(str::to_owned),
+            current: ArcSwap::from_pointee(Snapshot::new(document, known_at)),
+            wake: watch::Sender::new(revision),
+            clients: Mutex::new(HashMap::new()),
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The newest snapshot.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Wakes whenever there is a newer snapshot.
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.wake.subscribe()
+    }
+
+    /// Takes a change in: compiles the new document, renders its delta once, wakes the sessions.
+    pub fn advance(&self, moved: Moved, window_max: usize, known_at: Millis) {
+        let before = self.current();
+        if moved.epoch == before.document.epoch && moved.revision <= before.document.revision {
+            return;
+        }
+        let mut document = (*before.document).clone();
+        let from = document.revision;
+        document.revision = moved.revision;
+        let mut step = Step { to: moved.revision, ..Step::default() };
+        for (key, flag) in moved.flags {
+            let flag = flag.map(|flag| FlagEntry::Known(Box::new(flag)));
+            let ours = |flag: &FlagEntry| self.project.as_ref().is_none_or(|p| belongs(flag, p));
+            match flag.filter(ours) {
+                Some(flag) => document.flags.insert(key.clone(), flag),
+                None => document.flags.remove(&key),
+            };
+            step.flags.push(key);
+        }
+        for (key, segment) in moved.segments {
+            match segment {
+                Some(segment) => document.segments.insert(key.clone(), segment),
+                None => document.segments.remove(&key),
+            };
+            step.segments.push(key);
+        }
+        let mut snapshot = Snapshot::new(document, known_at);
+        let delta = snapshot.delta_of(from, step.flags.iter(), step.segments.iter());
+        snapshot.delta = Some((from, render(&ServerFrame::Delta(delta))));
+        snapshot.window.clone_from(&before.window);
+        snapshot.window.push_back(step);
+        while snapshot.window.len() > window_max {
+            snapshot.window.pop_front();
+        }
+        self.install(snapshot);
+    }
+
+    /// Starts over with a whole document, after the database's id changed.
+    pub fn replace(&self, mut document: Document, known_at: Millis) {
+        if let Some(project) = &self.project {
+            document.flags.retain(|_, flag| belongs(flag, project));
+        }
+        self.install(Snapshot::new(document, known_at));
+    }
+
+    fn install(&self, snapshot: Snapshot) {
+        let revision = snapshot.document.revision;
+        self.current.store(Arc::new(snapshot));
+        self.wake.send_replace(revision);
+    }
+
+    /// Adds a client; dropping what this returns removes it.
+    pub fn join(self: &Arc<Self>, client: Client) -> Membership {
+        let client = Arc::new(client);
+        self.clients().insert(client.id, Arc::clone(&client));
+        Membership { feed: Arc::clone(self), client }
+    }
+
+    /// The clients now connected.
+    pub fn clients(&self) -> MutexGuard<'_, HashMap<u64, Arc<Client>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client's place in a feed, for as long as its session lives.
+#[derive(Debug)]
+pub struct Membership {
+    /// The feed.
+    pub feed: Arc<Feed>,
+    /// The client.
+    pub client: Arc<Client>,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.feed.clients().remove(&self.client.id);
+    }
+}
+
+fn belongs(flag: &FlagEntry, project: &str) -> bool {
+    matches!(flag, FlagEntry::Known(flag) if flag.project == project)
+}
+
+/// A frame as bytes; the frames of the core always serialise.
+pub fn render(frame: &ServerFrame) -> ByteString {
+    serde_json::to_string(frame).map(ByteString::from).unwrap_or_default()
+}

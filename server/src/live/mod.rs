@@ -1,0 +1,12 @@
+//! From a committed change to the proof that every client has it: feeds, clients, convergence.
+
+pub mod client;
+pub mod convergence;
+pub mod feed;
+pub mod hub;
+pub mod listener;
+
+pub use client::{Client, ClientView};
+pub use convergence::{AppShare, Convergence};
+pub use feed::{Feed, Snapshot};
+pub use hub::{Hub, News};
