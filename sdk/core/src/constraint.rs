@@ -108,9 +108,9 @@ impl Test {
                 compare.holds_for(now_ms as f64, *bound)
             }
             (_, Found::Time(_)) => false,
-            (Op::Version(compare, bound), Found::Version(version)) => version
-                .version()
-                .is_some_and(|version| compare.holds(version.compare(&bound.borrow()))),
+            (Op::Version(compare, bound), Found::Version(version)) => {
+                version.compare(&bound.borrow()).is_some_and(|order| compare.holds(order))
+            }
             (Op::Cidr(nets), Found::Address(_, ip)) => ip.is_some_and(|ip| is_within(nets, ip)),
             (op, Found::Text(text) | Found::Number(_, text) | Found::Address(text, _)) => {
                 op.holds_for(text)

@@ -4,6 +4,7 @@ mod body;
 mod read;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -250,10 +251,15 @@ impl<'a> AppVersion<'a> {
         &self.text
     }
 
+    /// How it compares to another version; `None` when the text is no version.
     #[inline]
-    pub(crate) fn version(&self) -> Option<Version<'_>> {
+    pub(crate) fn compare(&self, other: &Version<'_>) -> Option<Ordering> {
         let (numbers, pre) = self.parts.as_ref()?;
-        Some(Version { numbers: *numbers, pre: self.text.get(pre.clone())? })
+        let order = numbers.cmp(&other.numbers);
+        if order.is_ne() || (pre.is_empty() && other.pre.is_empty()) {
+            return Some(order);
+        }
+        Some(Version { numbers: *numbers, pre: self.text.get(pre.clone())? }.compare(other))
     }
 }
 
@@ -278,11 +284,16 @@ mod tests {
 
     #[test]
     fn a_version_keeps_its_pre_release() {
-        let of = |text| AppVersion::new(Cow::Borrowed(text));
+        let compare = |text, other| {
+            let other = Version::strict(other).unwrap();
+            AppVersion::new(Cow::Borrowed(text)).compare(&other)
+        };
 
-        assert_eq!(of("3.2").version().map(|v| v.numbers), Some([3, 2, 0]));
-        assert_eq!(of("3.2.1-rc.1+b-5").version().map(|v| v.pre), Some("rc.1"));
-        assert_eq!(of("3.2.1+b-5").version().map(|v| v.pre), Some(""));
-        assert_eq!(of("soon").version(), None);
+        assert_eq!(compare("3.2", "3.2.0"), Some(Ordering::Equal));
+        assert_eq!(compare("3.2.1-rc.1+b-5", "3.2.1-rc.1"), Some(Ordering::Equal));
+        assert_eq!(compare("3.2.1-rc.1", "3.2.1"), Some(Ordering::Less));
+        assert_eq!(compare("3.2.1+b-5", "3.2.1"), Some(Ordering::Equal));
+        assert_eq!(compare("3.2.1+b-5", "3.2.1-a"), Some(Ordering::Greater));
+        assert_eq!(compare("soon", "3.2.1"), None);
     }
 }
