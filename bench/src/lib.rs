@@ -1,1 +1,4 @@
-//! See Cargo.toml.
+//! What the benchmarks share: CPU time, allocations, instructions, tables.
+
+pub mod measure;
+pub mod table;

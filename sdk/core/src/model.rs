@@ -169,7 +169,7 @@ impl fmt::Display for Percent {
 
 impl Serialize for Percent {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if self.0 % 1000 == 0 {
+        if self.0.is_multiple_of(1000) {
             to.serialize_u32(self.0 / 1000)
         } else {
             to.serialize_f64(self.as_f64())
@@ -493,8 +493,54 @@ pub struct Document {
     /// Flags by key.
     #[serde(with = "by_key")]
     pub flags: BTreeMap<String, FlagEntry>,
-    /// Segments by key.
+    /// Segments by key. One that this release cannot read is replaced by one that never holds.
+    #[serde(deserialize_with = "lenient::segment_map")]
     pub segments: BTreeMap<String, Segment>,
+}
+
+/// The field of the constraint that stands in for a segment that could not be read. It has no
+/// values, so it never holds.
+pub(crate) const UNREADABLE: &str = "unreadable";
+
+/// Segments that this release cannot read turn off what depends on them, not the whole document.
+pub(crate) mod lenient {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer};
+    use serde_json::Value;
+
+    use super::{Constraint, FlagKey, Operator, Segment, UNREADABLE};
+
+    pub(crate) fn segment_map<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<String, Segment>, D::Error> {
+        let raw = BTreeMap::<String, Value>::deserialize(from)?;
+        let read = |(key, raw)| Some((key, segment(&raw)?)); // without a key: missing, never holds
+        Ok(raw.into_iter().filter_map(read).collect())
+    }
+
+    pub(crate) fn segment_list<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<Segment>, D::Error> {
+        let raw = Vec::<Value>::deserialize(from)?;
+        let read =
+            |raw| segment(raw).ok_or_else(|| serde::de::Error::custom("a segment without a key"));
+        raw.iter().map(read).collect()
+    }
+
+    fn segment(raw: &Value) -> Option<Segment> {
+        Segment::deserialize(raw).ok().or_else(|| {
+            let key = FlagKey::try_from(raw.get("key")?.as_str()?).ok()?;
+            let never = Constraint {
+                field: UNREADABLE.to_owned(),
+                operator: Operator::In,
+                values: Vec::new(),
+                inverted: false,
+                case_insensitive: false,
+            };
+            Some(Segment { key, name: String::new(), constraints: vec![never] })
+        })
+    }
 }
 
 /// Flags travel as a list, as each carries its key.

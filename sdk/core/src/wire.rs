@@ -39,6 +39,7 @@ pub enum ServerFrame {
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "one hello per connection, never kept")]
 pub enum ClientFrame {
     /// Who is there and what it has.
     Hello(Hello),
@@ -105,7 +106,11 @@ pub struct Delta {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed_flags: Vec<String>,
     /// Segments that are new or changed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::model::lenient::segment_list"
+    )]
     pub segments: Vec<Segment>,
     /// Keys of segments that are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,0 +1,144 @@
+//! Bucketing: which share of the units a rollout lets in, and which variant a unit gets.
+
+/// Slots that units are spread over: one is 0.001 %.
+pub const SLOTS: u32 = 100_000;
+
+/// The seed of rollouts; Unleash's.
+const ROLLOUT_SEED: u32 = 0;
+
+/// The seed of variants; Unleash's. Another one than the rollout's, or the two would be correlated:
+/// the first 10 % let in would all get the first variant.
+const VARIANT_SEED: u32 = 86_028_157;
+
+/// Puts `unit` in one of 100,000 slots: the same one on every machine and in every release.
+///
+/// The salt stops two flags at 10 % from picking the same users. `h % 100` is Unleash's own bucket,
+/// so whole percents agree with every Unleash SDK; the next three digits refine it to 0.001 %
+/// without moving anyone. Changing this moves real users, so it needs a new document version and
+/// new vectors. Hash: MurmurHash3 x86 32-bit, seed 0, over the UTF-8 bytes of `salt:unit`.
+///
+/// ```
+/// assert_eq!(switchback_core::slot("gr1", "123") / 1000 + 1, 73); // Unleash's published vector
+/// ```
+#[must_use]
+pub fn slot(salt: &str, unit: &str) -> u32 {
+    slot_of(Salted::rollout(salt).hash(unit.as_bytes()))
+}
+
+/// Puts `unit` on a scale of 1 to `total_weight`, for choosing a variant; 0 when there is no weight.
+///
+/// MurmurHash3 x86 32-bit with seed 86028157 over `salt:unit`, as Unleash does.
+///
+/// ```
+/// assert_eq!(switchback_core::variant_point("gr1", "123", 1000), 796);
+/// ```
+#[must_use]
+pub fn variant_point(salt: &str, unit: &str, total_weight: u64) -> u64 {
+    let hash = u64::from(Salted::variants(salt).hash(unit.as_bytes()));
+    hash.checked_rem(total_weight).map_or(0, |point| point + 1)
+}
+
+/// The slot of a hash: Unleash's bucket first, then three more digits.
+#[inline]
+pub(crate) fn slot_of(hash: u32) -> u32 {
+    (hash % 100) * 1000 + (hash / 100) % 1000
+}
+
+/// MurmurHash3 x86 32-bit (Austin Appleby, public domain) that has already read `salt:`.
+///
+/// Bytes that do not fill a block wait in `carry`, so a unit may start at any offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Salted {
+    carry: u64,
+    hash: u32,
+    /// How many bits of `carry` are in use: 0, 8, 16 or 24.
+    bits: u32,
+    length: u32,
+}
+
+impl Salted {
+    pub(crate) fn rollout(salt: &str) -> Self {
+        Self::new(salt, ROLLOUT_SEED)
+    }
+
+    pub(crate) fn variants(salt: &str) -> Self {
+        Self::new(salt, VARIANT_SEED)
+    }
+
+    fn new(salt: &str, seed: u32) -> Self {
+        Self { carry: 0, hash: seed, bits: 0, length: 0 }.feed(salt.as_bytes()).feed(b":")
+    }
+
+    /// The hash of `salt:unit`.
+    #[inline]
+    pub(crate) fn hash(self, unit: &[u8]) -> u32 {
+        let end = self.feed(unit);
+        let mut hash = end.hash ^ scramble(end.carry as u32) ^ end.length;
+        hash ^= hash >> 16;
+        hash = hash.wrapping_mul(0x85eb_ca6b);
+        hash ^= hash >> 13;
+        hash = hash.wrapping_mul(0xc2b2_ae35);
+        hash ^ (hash >> 16)
+    }
+
+    #[inline]
+    fn feed(mut self, bytes: &[u8]) -> Self {
+        let (blocks, rest) = bytes.as_chunks::<4>();
+        for block in blocks {
+            self.carry |= u64::from(u32::from_le_bytes(*block)) << self.bits;
+            self.hash = mix(self.hash, self.carry as u32);
+            self.carry >>= 32;
+        }
+        for byte in rest {
+            self.carry |= u64::from(*byte) << self.bits;
+            self.bits += 8;
+            if self.bits == 32 {
+                self.hash = mix(self.hash, self.carry as u32);
+                self.carry = 0;
+                self.bits = 0;
+            }
+        }
+        self.length = self.length.wrapping_add(bytes.len() as u32);
+        self
+    }
+}
+
+#[inline]
+fn mix(hash: u32, block: u32) -> u32 {
+    (hash ^ scramble(block)).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
+}
+
+#[inline]
+fn scramble(block: u32) -> u32 {
+    block.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hash of plain bytes: what the published vectors of MurmurHash3 are about.
+    fn plain(bytes: &[u8], seed: u32) -> u32 {
+        Salted { carry: 0, hash: seed, bits: 0, length: 0 }.hash(bytes)
+    }
+
+    #[test]
+    fn agrees_with_the_published_vectors_of_murmur3() {
+        assert_eq!(plain(b"", 0), 0);
+        assert_eq!(plain(b"", 1), 0x514e_28b7);
+        assert_eq!(plain(&[0xff; 4], 0), 0x7629_3b50);
+        assert_eq!(plain(&[0x21, 0x43, 0x65, 0x87], 0), 0xf55b_516b);
+        assert_eq!(plain(&[0x21, 0x43, 0x65], 0), 0x7e4a_8634);
+        assert_eq!(plain(b"The quick brown fox jumps over the lazy dog", 0x9747_b28c), 0x2fa8_26cd);
+    }
+
+    #[test]
+    fn a_split_at_any_byte_gives_the_same_hash() {
+        let text = "a salt of any length:and the unit";
+        for at in 0..text.len() {
+            let (left, right) = text.as_bytes().split_at(at);
+            let start = Salted { carry: 0, hash: 7, bits: 0, length: 0 };
+            assert_eq!(start.feed(left).hash(right), plain(text.as_bytes(), 7), "split at {at}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! A document, compiled: everything parsed once, so that a decision parses nothing.
+
+mod compile;
+mod graph;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::bucket::Salted;
+use crate::constraint::{Set, Test};
+use crate::context::{Context, Field, Moment, Query, Unit};
+use crate::evaluation::{AuthMode, Evaluation};
+use crate::model::{Document, Millis, Revision};
+
+/// Prerequisites of prerequisites: a longer chain is an error.
+pub const PREREQUISITE_DEPTH_MAX: u32 = 16;
+
+/// Flags that one decision may visit through prerequisites; more is an error. Without this, twenty
+/// prerequisites on each of sixteen levels would be 10^20 visits.
+pub const PREREQUISITE_VISITS_MAX: u32 = 1_000;
+
+/// Something in a document, or in a change, that is not right.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// Where, such as `rules[0].constraints[1].values`.
+    pub path: String,
+    /// What, as a sentence without its subject.
+    pub message: String,
+}
+
+/// A document, ready for decisions. It never changes: a new revision is a new ruleset.
+#[derive(Debug, Default)]
+pub struct Ruleset {
+    epoch: String,
+    environment: String,
+    revision: Revision,
+    index: HashMap<Box<str>, u32, foldhash::fast::FixedState>,
+    /// By key.
+    pub(crate) flags: Vec<Flag>,
+    auth: AuthFlags,
+    problems: Vec<Problem>,
+}
+
+/// A flag's place in one ruleset, to save looking its key up again. Only good for that ruleset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlagIndex(pub(crate) u32);
+
+impl FlagIndex {
+    /// The place: 0 for the first flag by key, without gaps.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Flag {
+    pub(crate) gate: Gate,
+    /// Whether there is an expiry, a staleness limit or a prerequisite to look at.
+    pub(crate) is_guarded: bool,
+    pub(crate) rules: Box<[Rule]>,
+    pub(crate) on_value: Value,
+    pub(crate) off_value: Value,
+    pub(crate) variants: Option<Box<Variants>>,
+    pub(crate) guards: Guards,
+    pub(crate) key: Box<str>,
+    /// Names of all its variants, those of its rules included.
+    pub(crate) variant_names: Box<[Arc<str>]>,
+    pub(crate) impressions: bool,
+}
+
+/// What stands before the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Open,
+    Disabled,
+    Killed,
+    Error,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Guards {
+    pub(crate) expires_at: Option<Millis>,
+    pub(crate) max_staleness_ms: Option<u64>,
+    pub(crate) on_stale: OnStale,
+    pub(crate) prerequisites: Box<[Prerequisite]>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) enum OnStale {
+    #[default]
+    KeepLast,
+    Off,
+    Value(Value),
+}
+
+#[derive(Debug)]
+pub(crate) struct Prerequisite {
+    pub(crate) key: Box<str>,
+    /// `None`: there is no such flag.
+    pub(crate) flag: Option<FlagIndex>,
+    pub(crate) enabled: bool,
+    pub(crate) variants: Box<[Box<str>]>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) groups: Set,
+    pub(crate) platforms: Set,
+    pub(crate) tests: Box<[Test]>,
+    pub(crate) segments: Box<[Segment]>,
+    /// In thousandths of a percent.
+    pub(crate) percent: u32,
+    pub(crate) unit: Unit,
+    pub(crate) salted: Salted,
+    pub(crate) variants: Option<Box<Variants>>,
+    pub(crate) id: Box<str>,
+    pub(crate) title: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) key: Box<str>,
+    /// Shared by all rules that name it; `None`: missing, never holds.
+    pub(crate) tests: Option<Arc<[Test]>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Variants {
+    pub(crate) total: u64,
+    pub(crate) salted: Salted,
+    /// `None`: the rule's.
+    pub(crate) unit: Option<Unit>,
+    pub(crate) has_overrides: bool,
+    pub(crate) list: Box<[Variant]>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Variant {
+    pub(crate) weight: u32,
+    /// Its place in [`Flag::variant_names`].
+    pub(crate) number: u32,
+    /// `Null`: the flag's on value.
+    pub(crate) value: Value,
+    pub(crate) name: Arc<str>,
+    pub(crate) overrides: Box<[(Field, Set)]>,
+}
+
+/// The flags that [`Ruleset::auth_mode`] asks.
+#[derive(Debug, Default)]
+pub(crate) struct AuthFlags {
+    pub(crate) bypass: Option<FlagIndex>,
+    pub(crate) enabled: Option<FlagIndex>,
+    pub(crate) rollout: Option<FlagIndex>,
+}
+
+impl Ruleset {
+    /// Compiles a document. Never fails: what cannot be understood is off, and listed in
+    /// [`Ruleset::problems`].
+    pub fn compile(document: &Document) -> Self {
+        compile::ruleset(document)
+    }
+
+    /// The database that the revision belongs to.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The environment.
+    pub fn environment(&self) -> &str {
+        &self.environment
+    }
+
+    /// The revision.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// All keys, in order; a key's position is its [`FlagIndex`].
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.flags.iter().map(|flag| &*flag.key)
+    }
+
+    /// What was found wrong when compiling.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Where a flag is, for [`Ruleset::evaluate_index`].
+    #[inline]
+    pub fn index_of(&self, key: &str) -> Option<FlagIndex> {
+        self.index.get(key).copied().map(FlagIndex)
+    }
+
+    /// The names of a flag's variants, those of its rules included; see
+    /// [`Evaluation::outcome`].
+    pub fn variant_names(&self, flag: FlagIndex) -> impl ExactSizeIterator<Item = &str> {
+        let names = self.flag(flag).map_or(&[][..], |flag| &flag.variant_names);
+        names.iter().map(|name| &**name)
+    }
+
+    /// Whether each evaluation of the flag is to be reported.
+    pub fn wants_impressions(&self, flag: FlagIndex) -> bool {
+        self.flag(flag).is_some_and(|flag| flag.impressions)
+    }
+
+    /// Decides one flag for one context, at the context's own moment. Pure: no clock, no I/O, no
+    /// randomness, no allocation, no panic.
+    ///
+    /// Constraints with `REGEX` are the one exception to "no allocation": their automaton is built
+    /// as it is needed, within [`crate::REGEX_SIZE_BYTES_MAX`].
+    #[inline]
+    pub fn evaluate<'r>(&'r self, key: &str, context: &Context<'_>) -> Evaluation<'r> {
+        self.evaluate_at(key, context, context.moment())
+    }
+
+    /// As [`Ruleset::evaluate`], at a moment other than the context's own.
+    #[inline]
+    pub fn evaluate_at<'r>(
+        &'r self,
+        key: &str,
+        context: &Context<'_>,
+        moment: Moment,
+    ) -> Evaluation<'r> {
+        match self.index_of(key) {
+            Some(flag) => self.evaluate_index(flag, context, moment),
+            None => Evaluation::UNKNOWN,
+        }
+    }
+
+    /// As [`Ruleset::evaluate_at`], for a flag whose place is known.
+    #[inline]
+    pub fn evaluate_index<'r>(
+        &'r self,
+        flag: FlagIndex,
+        context: &Context<'_>,
+        moment: Moment,
+    ) -> Evaluation<'r> {
+        match self.flag(flag) {
+            Some(flag) => self.decide(flag, &self.query(context, moment)),
+            None => Evaluation::UNKNOWN,
+        }
+    }
+
+    /// Decides all flags, in order of their keys.
+    pub fn evaluate_all<'r>(
+        &'r self,
+        context: &Context<'_>,
+        mut each: impl FnMut(&'r str, Evaluation<'r>),
+    ) {
+        let query = self.query(context, context.moment());
+        for flag in &self.flags {
+            each(&flag.key, self.decide(flag, &query));
+        }
+    }
+
+    /// Whether a flag is on; an unknown one is not. Cheaper than [`Ruleset::evaluate`], as no
+    /// variant is chosen.
+    #[inline]
+    pub fn is_enabled(&self, key: &str, context: &Context<'_>) -> bool {
+        match self.index_of(key) {
+            Some(flag) => self.is_index_enabled(flag, context, context.moment()),
+            None => false,
+        }
+    }
+
+    /// As [`Ruleset::is_enabled`], for a flag whose place is known, at a moment of one's own.
+    #[inline]
+    pub fn is_index_enabled(&self, flag: FlagIndex, context: &Context<'_>, moment: Moment) -> bool {
+        let query = self.query(context, moment);
+        self.flag(flag).is_some_and(|flag| self.judge(flag, &query).is_on())
+    }
+
+    /// What the flags `auth_bypass`, `auth_enabled` and `auth_rollout` say together.
+    ///
+    /// Bypass on: [`AuthMode::Bypass`]. Else `auth_enabled` off: [`AuthMode::Anonymous`]. Else
+    /// [`AuthMode::Enforced`] if `auth_rollout` is on, [`AuthMode::Anonymous`] if it is off. A flag
+    /// that is missing or cannot be understood never opens the door: `auth_bypass` then counts as
+    /// off, the others as on, so that a missing document means `Enforced`.
+    pub fn auth_mode(&self, context: &Context<'_>) -> AuthMode {
+        self.auth_mode_at(context, context.moment())
+    }
+
+    /// As [`Ruleset::auth_mode`], at a moment other than the context's own.
+    pub fn auth_mode_at(&self, context: &Context<'_>, moment: Moment) -> AuthMode {
+        let query = self.query(context, moment);
+        let says = |index: Option<FlagIndex>, unknown: bool| match index.and_then(|i| self.flag(i))
+        {
+            Some(flag) if flag.gate != Gate::Error => self.judge(flag, &query).is_on(),
+            _ => unknown,
+        };
+        if says(self.auth.bypass, false) {
+            AuthMode::Bypass
+        } else if says(self.auth.enabled, true) && says(self.auth.rollout, true) {
+            AuthMode::Enforced
+        } else {
+            AuthMode::Anonymous
+        }
+    }
+
+    #[inline]
+    pub(crate) fn flag(&self, index: FlagIndex) -> Option<&Flag> {
+        self.flags.get(index.0 as usize)
+    }
+
+    #[inline]
+    pub(crate) fn query<'q>(&'q self, context: &'q Context<'q>, moment: Moment) -> Query<'q> {
+        Query { context, moment, environment: &self.environment }
+    }
+}
