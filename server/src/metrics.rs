@@ -1,0 +1,114 @@
+//! Figures for Prometheus. A registry per application, so that several can live in one process.
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::app::App;
+
+/// An environment's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InEnvironment {
+    environment: String,
+}
+
+/// A run's outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// The playbook.
+    pub playbook: String,
+    /// How it ended.
+    pub outcome: String,
+}
+
+/// A class of HTTP answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StatusClass {
+    /// `2xx` ...
+    pub class: &'static str,
+}
+
+/// Every figure.
+pub struct Metrics {
+    registry: Registry,
+    /// Evaluations that clients reported.
+    pub evaluations: Counter,
+    /// Evaluation counts that did not fit.
+    pub dropped_counts: Counter,
+    /// Frames written to sockets.
+    pub frames_sent: Counter,
+    /// Sockets dropped because they did not take a frame or said nothing for too long.
+    pub sockets_dropped: Counter,
+    /// Acknowledgements, by how long they took, in seconds.
+    pub ack_seconds: Histogram,
+    /// HTTP answers.
+    pub http: Family<StatusClass, Counter>,
+    /// Ended runs.
+    pub runs: Family<Outcome, Counter>,
+    connected: Family<InEnvironment, Gauge>,
+    acked: Family<InEnvironment, Gauge>,
+    revision: Family<InEnvironment, Gauge>,
+    database_up: Gauge,
+    open_incidents: Gauge,
+}
+
+impl Metrics {
+    /// All at nought.
+    pub fn new() -> Self {
+        let buckets = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+        let mut all = Self {
+            registry: Registry::with_prefix("switchback"),
+            evaluations: Counter::default(),
+            dropped_counts: Counter::default(),
+            frames_sent: Counter::default(),
+            sockets_dropped: Counter::default(),
+            ack_seconds: Histogram::new(buckets),
+            http: Family::default(),
+            runs: Family::default(),
+            connected: Family::default(),
+            acked: Family::default(),
+            revision: Family::default(),
+            database_up: Gauge::default(),
+            open_incidents: Gauge::default(),
+        };
+        let r = &mut all.registry;
+        r.register("evaluations", "Evaluations that clients reported", all.evaluations.clone());
+        r.register("dropped_counts", "Evaluation counts that did not fit", all.dropped_counts.clone());
+        r.register("frames_sent", "Frames written to sockets", all.frames_sent.clone());
+        r.register("sockets_dropped", "Sockets that were too slow", all.sockets_dropped.clone());
+        r.register("ack_seconds", "From a known revision to its acknowledgement", all.ack_seconds.clone());
+        r.register("http_responses", "HTTP answers by class", all.http.clone());
+        r.register("runs", "Ended playbook runs by outcome", all.runs.clone());
+        r.register("clients_connected", "Clients connected to the cluster", all.connected.clone());
+        r.register("clients_acked", "Clients that have the newest revision", all.acked.clone());
+        r.register("environment_revision", "Newest revision known here", all.revision.clone());
+        r.register("database_up", "1 while the database answers", all.database_up.clone());
+        r.register("incidents_open", "Incidents that are not resolved", all.open_incidents.clone());
+        all
+    }
+
+    /// The figures as Prometheus reads them.
+    pub fn render(&self, app: &App) -> String {
+        for key in app.hub.environments() {
+            let convergence = app.hub.convergence(&key, None);
+            let label = InEnvironment { environment: key };
+            self.connected.get_or_create(&label).set(convergence.connected.cast_signed());
+            self.acked.get_or_create(&label).set(convergence.acked.cast_signed());
+            self.revision.get_or_create(&label).set(convergence.revision.cast_signed());
+        }
+        self.database_up.set(i64::from(app.store_is_up()));
+        self.open_incidents.set(app.status.current().open().count() as i64);
+        let mut text = String::new();
+        let _ = encode(&mut text, &self.registry); // writing to a String cannot fail
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
