@@ -1,0 +1,484 @@
+//! The playbook file.
+//!
+//! ```yaml
+//! apiVersion: switchback/v1
+//! kind: Playbook
+//! metadata:
+//!   name: auth-rollback              # letters, digits, `_`, `-`
+//!   title: Disable auth, enable bypass
+//!   owner: team-auth
+//!   labels: {area: auth}
+//!   description: When to use it.
+//! spec:
+//!   deadline: 5m                     # the whole run; default 5m
+//!   on_deadline: compensate          # compensate | pause | continue
+//!   concurrency: {key: "auth/${{ environment }}", on_conflict: reject}   # one run per key
+//!   drill: {every: 30d, stale: warn} # warn | block
+//!   inputs:
+//!     reason: {type: string, min: 10, required: true}   # string | bool | number | duration | percent
+//!     eta: {type: duration, default: 2h}
+//!   decision:                        # shown to whoever decides
+//!     - {text: Sign-in fails for more than 5 % of attempts.}
+//!   require:                         # read only, before the first step
+//!     - {id: not_already, flag: auth_bypass, is: off, else: stop_ok}     # stop_ok | fail
+//!   steps:
+//!     - id: bypass_on
+//!       title: Let everybody in
+//!       flag.set: {key: auth_bypass, value: true}       # exactly one kind
+//!       expires: 4h                  # flag.set only: it goes off by itself
+//!       if: inputs.eta != '0s'       # may also read steps.<earlier id>.state
+//!       timeout: 10s                 # one attempt; default by kind
+//!       retry: {times: 3, backoff: 1s}
+//!       on_error: stop               # stop = compensate (default) | continue
+//!       danger: true                 # shown in red; needs an approval
+//!       approve: {roles: [admin], min: 1, timeout: 60s, on_timeout: stop, message: Sure?}
+//!       verify: {flag.ack: {at_least: 95%, within: 5s}}  # a read-only kind, after the step
+//!   undo_order: reverse
+//! ```
+//! Unknown keys are refused with their place and the nearest known one. Values may hold `${{ … }}`
+//! over `inputs.*`, `environment`, `reason` and `playbook`; they are all filled in before a run starts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::inputs::{self, Input};
+use crate::problem::{Problem, suggest};
+use crate::read::{Entries, Reader, join};
+use crate::steps;
+use crate::yaml::{self, Content, Node};
+
+/// What the format calls itself.
+pub const API_VERSION: &str = "switchback/v1";
+/// The most steps that a playbook may have.
+pub const STEPS_MAX: usize = 50;
+
+/// What happens when the deadline passes before the last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDeadline {
+    /// Undo what was done.
+    Compensate,
+    /// Park the run and ask a person.
+    Pause,
+    /// Go on; the run is shown as late.
+    Continue,
+}
+
+/// What happens when a step fails for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Undo this step and those before it: the default. `compensate` is its other name.
+    #[serde(alias = "compensate")]
+    Stop,
+    /// Go on; the step stays visible as failed.
+    Continue,
+}
+
+/// What an unmet precondition does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Otherwise {
+    /// There is nothing to do: the run ends well.
+    StopOk,
+    /// The run fails before its first step.
+    Fail,
+}
+
+/// How urgent an old drill is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stale {
+    /// Say so.
+    Warn,
+    /// Refuse to start.
+    Block,
+}
+
+/// How often a playbook is to be rehearsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    /// At least this often, in milliseconds.
+    pub every_ms: u64,
+    /// When it was not.
+    pub stale: Stale,
+}
+
+/// How often a failed step is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Further attempts after the first, 0 to 10.
+    pub times: u32,
+    /// The pause before the second attempt, in milliseconds; it doubles up to a minute.
+    pub backoff_ms: u64,
+}
+
+/// A read-only condition that must hold before the first step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Require {
+    /// Its name, unique among the preconditions.
+    pub id: String,
+    /// The flag that is looked at.
+    pub flag: String,
+    /// Whether it must be on.
+    pub on: bool,
+    /// When it is not so.
+    pub otherwise: Otherwise,
+}
+
+/// A kind's name and its parameters, as they stand in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The kind, such as `flag.set`; it may be unknown until lint has looked.
+    pub kind: String,
+    /// Its parameters.
+    pub params: Node,
+}
+
+/// A step, as it stands in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Where it starts.
+    pub at: (usize, usize),
+    /// Its name, unique in the playbook and stable between versions.
+    pub id: String,
+    /// What people read; the kind describes itself when absent.
+    pub title: Option<String>,
+    /// What it does.
+    pub call: Call,
+    /// Runs only if this expression holds.
+    pub condition: Option<Node>,
+    /// The limit of one attempt, in milliseconds; the kind's own when absent.
+    pub timeout_ms: Option<u64>,
+    /// Further attempts.
+    pub retry: Retry,
+    /// When it fails for good.
+    pub on_error: OnError,
+    /// Marked as dangerous.
+    pub danger: bool,
+    /// Looked at afterwards.
+    pub verify: Option<Call>,
+    /// Waits for people first: the parameters of `approve`.
+    pub approve: Option<Node>,
+}
+
+/// A playbook, as it stands in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Playbook {
+    /// Its name: the same in every version.
+    pub name: String,
+    /// What people read.
+    pub title: String,
+    /// Who looks after it.
+    pub owner: String,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// When to use it.
+    pub description: String,
+    /// The whole run's limit, in milliseconds.
+    pub deadline_ms: u64,
+    /// When it passes.
+    pub on_deadline: OnDeadline,
+    /// One run at a time per key; with expressions. The name and environment when absent.
+    pub concurrency_key: Option<Node>,
+    /// How often it is to be rehearsed.
+    pub drill: Option<Drill>,
+    /// What it asks for.
+    pub inputs: Vec<Input>,
+    /// What speaks for running it.
+    pub decision: Vec<String>,
+    /// What must hold first.
+    pub require: Vec<Require>,
+    /// What it does, in order.
+    pub steps: Vec<Step>,
+    /// SHA-256 of the file, in hex.
+    pub source_sha256: String,
+}
+
+const LATER: [&str; 5] = ["secrets", "triggers", "preserve", "always", "vars"];
+
+/// Reads a file's structure. [`lint`](crate::lint::load) also checks what the steps say; a playbook that
+/// only this function has seen may still be refused.
+pub fn parse(text: &str) -> Result<Playbook, Vec<Problem>> {
+    let root = yaml::read(text).map_err(|problem| vec![problem])?;
+    let mut reader = Reader::default();
+    let playbook = playbook(&mut reader, &root, text);
+    match playbook {
+        Some(playbook) if reader.problems.is_empty() => Ok(playbook),
+        _ => Err(reader.problems),
+    }
+}
+
+fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
+    let top = reader.map(root, "", &["apiVersion", "kind", "metadata", "spec"], &[])?;
+    reader.word(top, "", "apiVersion", &[(API_VERSION, ())]);
+    reader.word(top, "", "kind", &[("Playbook", ())]);
+    for key in ["apiVersion", "kind", "metadata", "spec"] {
+        if top.get(key).is_none() {
+            reader.fault(root, "", format!("`{key}` is missing"), "");
+        }
+    }
+    let keys = ["name", "title", "owner", "labels", "description"];
+    let meta = reader.map(top.get("metadata")?, "metadata", &keys, &[])?;
+    let name = reader.name(meta, "metadata", "name");
+    let title = reader.required(meta, "metadata", "title", 120);
+    let owner = reader.optional(meta, "metadata", "owner", 120);
+    let description = reader.optional(meta, "metadata", "description", 2_000);
+    let labels = meta.get("labels").map(|node| labels(reader, node));
+    let keys = [
+        "deadline",
+        "on_deadline",
+        "concurrency",
+        "drill",
+        "inputs",
+        "decision",
+        "require",
+        "steps",
+        "undo_order",
+    ];
+    let spec = reader.map(top.get("spec")?, "spec", &keys, &LATER)?;
+    let deadlines = [
+        ("compensate", OnDeadline::Compensate),
+        ("pause", OnDeadline::Pause),
+        ("continue", OnDeadline::Continue),
+    ];
+    reader.word(spec, "spec", "undo_order", &[("reverse", ())]);
+    Some(Playbook {
+        deadline_ms: reader.duration(spec, "spec", "deadline").unwrap_or(300_000),
+        on_deadline: reader
+            .word(spec, "spec", "on_deadline", &deadlines)
+            .unwrap_or(OnDeadline::Compensate),
+        concurrency_key: spec.get("concurrency").and_then(|node| concurrency(reader, node)),
+        drill: spec.get("drill").and_then(|node| drill(reader, node)),
+        inputs: spec.get("inputs").map(|node| inputs::parse(reader, node)).unwrap_or_default(),
+        decision: spec.get("decision").map(|node| decision(reader, node)).unwrap_or_default(),
+        require: spec.get("require").map(|node| require(reader, node)).unwrap_or_default(),
+        steps: all_steps(reader, spec),
+        name: name?,
+        title: title?,
+        owner: owner.unwrap_or_default(),
+        labels: labels.unwrap_or_default(),
+        description: description.unwrap_or_default(),
+        source_sha256: crate::plan::sha256_hex(text.as_bytes()),
+    })
+}
+
+fn labels(reader: &mut Reader, node: &Node) -> BTreeMap<String, String> {
+    let Some(pairs) = node.pairs() else {
+        reader.fault(node, "metadata.labels", "a map is expected", "");
+        return BTreeMap::new();
+    };
+    pairs
+        .iter()
+        .filter_map(|(key, value)| {
+            let text = reader.text(value, &join("metadata.labels", &key.text), 100)?;
+            Some((key.text.clone(), text))
+        })
+        .collect()
+}
+
+fn concurrency(reader: &mut Reader, node: &Node) -> Option<Node> {
+    let map = reader.map(node, "spec.concurrency", &["key", "on_conflict"], &[])?;
+    if let Some(choice) = map.get("on_conflict") {
+        let text = choice.text().unwrap_or_default();
+        let path = "spec.concurrency.on_conflict";
+        if ["queue", "join", "supersede"].contains(&text) {
+            let message = format!("`{text}` is not run by this release");
+            reader.fault(choice, path, message, "the only choice now is `reject`");
+        } else {
+            reader.word(map, "spec.concurrency", "on_conflict", &[("reject", ())]);
+        }
+    }
+    reader.required(map, "spec.concurrency", "key", 200)?;
+    map.get("key").cloned()
+}
+
+fn drill(reader: &mut Reader, node: &Node) -> Option<Drill> {
+    let map = reader.map(node, "spec.drill", &["every", "stale"], &[])?;
+    let words = [("warn", Stale::Warn), ("block", Stale::Block)];
+    let stale = reader.word(map, "spec.drill", "stale", &words).unwrap_or(Stale::Warn);
+    Some(Drill { every_ms: reader.duration(map, "spec.drill", "every")?, stale })
+}
+
+fn decision(reader: &mut Reader, node: &Node) -> Vec<String> {
+    let mut texts = Vec::new();
+    for (index, item) in reader.list(node, "spec.decision").iter().enumerate() {
+        let path = format!("spec.decision[{index}]");
+        if let Some(map) = reader.map(item, &path, &["text"], &["expr"]) {
+            texts.extend(reader.required(map, &path, "text", 400));
+        }
+    }
+    texts
+}
+
+fn require(reader: &mut Reader, node: &Node) -> Vec<Require> {
+    let mut found: Vec<Require> = Vec::new();
+    for (index, item) in reader.list(node, "spec.require").iter().enumerate() {
+        let path = format!("spec.require[{index}]");
+        let keys = ["id", "flag", "is", "else"];
+        let Some(map) = reader.map(item, &path, &keys, &["expr", "check", "max"]) else { continue };
+        let id = reader.name(map, &path, "id");
+        let flag = reader.required(map, &path, "flag", 100);
+        if let Some(text) = &flag
+            && let Err(error) = switchback_core::model::FlagKey::try_from(text.as_str())
+        {
+            reader.fault(item, &join(&path, "flag"), error.to_string(), "");
+        }
+        let is = [("on", true), ("off", false), ("true", true), ("false", false)];
+        if map.get("is").is_none() {
+            reader.fault(item, &path, "`is` is missing", "on or off");
+        }
+        let on = reader.word(map, &path, "is", &is);
+        let words = [("stop_ok", Otherwise::StopOk), ("fail", Otherwise::Fail)];
+        let otherwise = reader.word(map, &path, "else", &words).unwrap_or(Otherwise::Fail);
+        if let (Some(id), Some(flag), Some(on)) = (id, flag, on) {
+            if found.iter().any(|other| other.id == id) {
+                reader.fault(item, &path, format!("the id `{id}` is taken"), "");
+            }
+            found.push(Require { id, flag, on, otherwise });
+        }
+    }
+    found
+}
+
+fn all_steps(reader: &mut Reader, spec: Entries<'_>) -> Vec<Step> {
+    let Some(node) = spec.get("steps") else {
+        reader.fault(spec.node, "spec", "`steps` is missing", "");
+        return Vec::new();
+    };
+    let items = reader.list(node, "spec.steps");
+    if items.is_empty() && matches!(node.content, Content::List(_)) {
+        reader.fault(node, "spec.steps", "a playbook has at least one step", "");
+    }
+    if items.len() > STEPS_MAX {
+        reader.fault(node, "spec.steps", format!("over {STEPS_MAX} steps"), "split the playbook");
+    }
+    let mut found: Vec<Step> = Vec::new();
+    for (index, item) in items.iter().take(STEPS_MAX).enumerate() {
+        let path = format!("spec.steps[{index}]");
+        if let Some(step) = step(reader, item, &path) {
+            if let Some(other) = found.iter().find(|other| other.id == step.id) {
+                let hint = format!("the step at line {} has it", other.at.0);
+                reader.fault(
+                    item,
+                    &join(&path, "id"),
+                    format!("the id `{}` is taken", step.id),
+                    hint,
+                );
+            }
+            found.push(step);
+        }
+    }
+    found
+}
+
+/// What a step may say beside its kind.
+const COMMON: [&str; 10] =
+    ["id", "title", "if", "timeout", "retry", "on_error", "danger", "verify", "expires", "approve"];
+
+fn step(reader: &mut Reader, node: &Node, path: &str) -> Option<Step> {
+    let Some(pairs) = node.pairs() else {
+        reader.fault(node, path, format!("a step is a map, not {}", node.noun()), "");
+        return None;
+    };
+    let map = Entries { node };
+    let id = reader.name(map, path, "id");
+    let mut calls: Vec<_> =
+        pairs.iter().filter(|(key, _)| !COMMON.contains(&key.text.as_str())).collect();
+    let approve = if calls.is_empty() { None } else { map.get("approve").cloned() };
+    if calls.is_empty() {
+        calls.extend(pairs.iter().filter(|(key, _)| key.text == "approve"));
+    }
+    for (key, _) in &calls {
+        if steps::find(&key.text).is_none() {
+            let hint = suggest(&key.text, steps::registry().map(|kind| kind.name).chain(COMMON));
+            let message = format!("`{}` is neither a kind of step nor a key of one", key.text);
+            reader
+                .problems
+                .push(Problem::new(join(path, &key.text), message).at(key.at).hint(hint));
+        }
+    }
+    let call = match calls.as_slice() {
+        [(key, params)] => Call { kind: key.text.clone(), params: params.clone() },
+        [] => {
+            reader.fault(
+                node,
+                path,
+                "the step does nothing",
+                "give it one kind, such as `flag.set`",
+            );
+            return None;
+        }
+        [(first, _), (second, _), ..] => {
+            let message = format!("the step has two kinds, `{}` and `{}`", first.text, second.text);
+            reader.fault(node, path, message, "make two steps of it");
+            return None;
+        }
+    };
+    let words =
+        [("stop", OnError::Stop), ("compensate", OnError::Stop), ("continue", OnError::Continue)];
+    Some(Step {
+        at: node.at,
+        title: reader.optional(map, path, "title", 120),
+        call: with_expiry(call, map.get("expires"), reader, path),
+        condition: map.get("if").cloned(),
+        timeout_ms: reader.duration(map, path, "timeout"),
+        retry: map.get("retry").map(|node| retry(reader, node, path)).unwrap_or_default(),
+        on_error: reader.word(map, path, "on_error", &words).unwrap_or(OnError::Stop),
+        danger: reader.bool(map, path, "danger").unwrap_or(false),
+        verify: map.get("verify").and_then(|node| check(reader, node, &join(path, "verify"))),
+        approve,
+        id: id?,
+    })
+}
+
+/// `expires` stands beside the kind, where the eye looks for it, and is one of its parameters.
+fn with_expiry(mut call: Call, expires: Option<&Node>, reader: &mut Reader, path: &str) -> Call {
+    let Some(expires) = expires else { return call };
+    match &mut call.params.content {
+        Content::Map(pairs) if !pairs.iter().any(|(key, _)| key.text == "expires") => {
+            pairs.push((yaml::Key { at: expires.at, text: "expires".to_owned() }, expires.clone()));
+        }
+        _ => reader.fault(
+            expires,
+            &join(path, "expires"),
+            "`expires` is given twice, or to nothing",
+            "",
+        ),
+    }
+    call
+}
+
+fn retry(reader: &mut Reader, node: &Node, path: &str) -> Retry {
+    let path = join(path, "retry");
+    let Some(map) = reader.map(node, &path, &["times", "backoff"], &[]) else {
+        return Retry::default();
+    };
+    let times = reader.whole(map, &path, "times", 0, 10).unwrap_or(0) as u32;
+    Retry { times, backoff_ms: reader.duration(map, &path, "backoff").unwrap_or(1_000) }
+}
+
+fn check(reader: &mut Reader, node: &Node, path: &str) -> Option<Call> {
+    match node.pairs() {
+        Some([(key, params)]) => match steps::find(&key.text) {
+            Some(kind) if kind.read_only() => {
+                Some(Call { kind: key.text.clone(), params: params.clone() })
+            }
+            found => {
+                let readers = steps::registry().filter(|kind| kind.read_only).map(|kind| kind.name);
+                let message = match found {
+                    Some(_) => format!("`{}` changes things, so it cannot verify", key.text),
+                    None => format!("`{}` is not a kind of step", key.text),
+                };
+                let problem = Problem::new(join(path, &key.text), message).at(key.at);
+                reader.problems.push(problem.hint(suggest(&key.text, readers)));
+                None
+            }
+        },
+        _ => {
+            reader.fault(node, path, "one read-only kind is expected", "such as {flag.ack: {…}}");
+            None
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Everything about a file that can be refused before anybody needs it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::format::{self, Playbook};
+use crate::plan;
+use crate::problem::{Problem, has_errors};
+use crate::steps::Undo;
+use crate::templates::Library;
+use crate::units::duration_text;
+use crate::yaml::{Content, Node};
+use crate::{expr, inputs};
+
+/// Reads and checks a file. On success the second part holds remarks only; on failure everything that
+/// is wrong, in the order of the file.
+pub fn load(text: &str, templates: &Library) -> Result<(Playbook, Vec<Problem>), Vec<Problem>> {
+    let playbook = match format::parse(text) {
+        Ok(playbook) => playbook,
+        Err(problems) => return Err(in_order(problems)),
+    };
+    let problems = in_order(check(&playbook, text, templates));
+    if has_errors(&problems) { Err(problems) } else { Ok((playbook, problems)) }
+}
+
+/// Everything that is wrong with, or remarkable about, a file. Empty for a clean one.
+pub fn lint(text: &str, templates: &Library) -> Vec<Problem> {
+    match load(text, templates) {
+        Ok((_, remarks)) => remarks,
+        Err(problems) => problems,
+    }
+}
+
+fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    problems.dedup();
+    problems
+}
+
+fn check(playbook: &Playbook, text: &str, templates: &Library) -> Vec<Problem> {
+    let mut problems = secrets(text);
+    let before = problems.len();
+    names(playbook, &mut problems);
+    if problems.len() > before {
+        return problems; // filling in would only say the same again, less well
+    }
+    let samples: BTreeMap<String, Value> =
+        playbook.inputs.iter().map(|input| (input.name.clone(), input.sample())).collect();
+    for input in &playbook.inputs {
+        if let Some(Value::String(_)) = samples.get(&input.name)
+            && input.default.is_none()
+            && !input.choices.is_empty()
+        {
+            for choice in &input.choices {
+                let given = [(input.name.clone(), Value::String(choice.clone()))].into();
+                if inputs::accept(std::slice::from_ref(input), &given).is_err() {
+                    let message = format!("the choice `{choice}` is not a value of its own type");
+                    problems.push(Problem::new(format!("spec.inputs.{}", input.name), message));
+                }
+            }
+        }
+    }
+    let (plan, wrong) = plan::fill(playbook, templates, "production", samples, "a sample reason");
+    problems.extend(wrong);
+    if !has_errors(&problems) {
+        times(&plan, &mut problems);
+        order(playbook, &plan, &mut problems);
+    }
+    problems
+}
+
+/// Every name in every expression is declared, and `if:` looks only at earlier steps.
+fn names(playbook: &Playbook, problems: &mut Vec<Problem>) {
+    let mut known: Vec<String> =
+        ["environment", "reason", "playbook"].iter().map(|name| (*name).to_owned()).collect();
+    known.extend(playbook.inputs.iter().map(|input| format!("inputs.{}", input.name)));
+    if let Some(node) = &playbook.concurrency_key {
+        in_values(node, "spec.concurrency.key", &known, problems);
+    }
+    let mut for_conditions = known.clone();
+    for (index, step) in playbook.steps.iter().enumerate() {
+        let path = format!("spec.steps[{index}]");
+        in_values(&step.call.params, &format!("{path}.{}", step.call.kind), &known, problems);
+        if let Some(call) = &step.verify {
+            in_values(&call.params, &format!("{path}.verify.{}", call.kind), &known, problems);
+        }
+        if let Some(node) = &step.approve {
+            in_values(node, &format!("{path}.approve"), &known, problems);
+        }
+        if let Some(node) = &step.condition {
+            let text = node.text().unwrap_or_default().trim();
+            let bare = text.strip_prefix("${{").and_then(|t| t.strip_suffix("}}")).unwrap_or(text);
+            if let Err((message, hint)) = expr::check_names(bare, &for_conditions) {
+                problems.push(Problem::new(format!("{path}.if"), message).at(node.at).hint(hint));
+            }
+        }
+        for field in ["state", "ok"] {
+            for_conditions.push(format!("steps.{}.{field}", step.id));
+        }
+    }
+}
+
+fn in_values(node: &Node, path: &str, known: &[String], problems: &mut Vec<Problem>) {
+    match &node.content {
+        Content::Scalar { text, .. } if text.contains("${{") => {
+            let parts = match expr::split(text) {
+                Ok(parts) => parts,
+                Err(message) => {
+                    problems.push(Problem::new(path, message).at(node.at));
+                    return;
+                }
+            };
+            for part in parts {
+                if let expr::Part::Expression(expression) = part
+                    && let Err((message, hint)) = expr::check_names(expression, known)
+                {
+                    problems.push(Problem::new(path, message).at(node.at).hint(hint));
+                }
+            }
+        }
+        Content::Scalar { .. } => {}
+        Content::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                in_values(item, &format!("{path}[{index}]"), known, problems);
+            }
+        }
+        Content::Map(pairs) => {
+            for (key, value) in pairs {
+                in_values(value, &format!("{path}.{}", key.text), known, problems);
+            }
+        }
+    }
+}
+
+fn times(plan: &plan::Plan, problems: &mut Vec<Problem>) {
+    let (deadline, fixed, slowest) = (plan.deadline_ms, plan.fixed_ms(), plan.slowest_ms());
+    if fixed >= deadline {
+        let message = format!(
+            "the waits alone take {}, and the deadline is {}",
+            duration_text(fixed),
+            duration_text(deadline)
+        );
+        problems.push(Problem::new("spec.deadline", message).hint("raise the deadline"));
+    } else if slowest > deadline {
+        let message = format!(
+            "waits, approvals and checks may take {}, and the deadline is {}",
+            duration_text(slowest),
+            duration_text(deadline)
+        );
+        problems.push(Problem::new("spec.deadline", message).warning());
+    }
+}
+
+/// What cannot be undone comes last; what is dangerous is approved.
+fn order(playbook: &Playbook, plan: &plan::Plan, problems: &mut Vec<Problem>) {
+    for (index, (step, planned)) in playbook.steps.iter().zip(&plan.steps).enumerate() {
+        let path = format!("spec.steps[{index}]");
+        let later = plan.steps.get(index + 1..).unwrap_or_default();
+        let may_fail = |step: &plan::PlannedStep| step.on_error == format::OnError::Stop;
+        if planned.undo == Undo::Impossible && !planned.danger && later.iter().any(may_fail) {
+            let message = format!("`{}` has no undo, and later steps may fail", planned.kind);
+            let hint = "move it to the end, or give the later steps `on_error: continue`";
+            problems.push(Problem::new(path.as_str(), message).at(step.at).hint(hint).warning());
+        }
+        if planned.danger && planned.approve.is_none() {
+            let hint = "add `approve: {roles: [admin]}`";
+            let message = "a dangerous step needs an approval";
+            problems.push(Problem::new(path.as_str(), message).at(step.at).hint(hint));
+        }
+    }
+}
+
+/// Marks by which keys and passwords are known, and what to call them.
+const SECRETS: [(&str, &str); 9] = [
+    ("-----BEGIN", "a private key"),
+    ("AKIA", "a cloud access key"),
+    ("ghp_", "a GitHub token"),
+    ("github_pat_", "a GitHub token"),
+    ("xoxb-", "a Slack token"),
+    ("xoxp-", "a Slack token"),
+    ("sk_live_", "a Stripe key"),
+    ("hooks.slack.com/services/", "a Slack webhook"),
+    ("Bearer ey", "a bearer token"),
+];
+
+fn secrets(text: &str) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let mark = SECRETS.iter().find_map(|(mark, what)| line.find(mark).map(|at| (at, *what)));
+        let lower = line.to_ascii_lowercase();
+        let word =
+            ["password:", "password=", "passwd:", "api_key:", "secret_key:", "access_token:"]
+                .iter()
+                .find_map(|word| {
+                    let at = lower.find(word)?;
+                    let value = lower.get(at + word.len()..)?.trim();
+                    let literal = !value.is_empty() && !value.starts_with(['{', '$', '#']);
+                    literal.then_some((at, "a password"))
+                });
+        if let Some((at, what)) = mark.or(word) {
+            let column = line.get(..at).map_or(1, |before| before.chars().count() + 1);
+            found.push(
+                Problem::new("", format!("this looks like {what}"))
+                    .at((index + 1, column))
+                    .hint("a playbook is read by many and kept for ever; take secrets out of it"),
+            );
+        }
+    }
+    found
+}

@@ -1,0 +1,286 @@
+//! Chooses a run's next move from its rows alone. Pure: the runner is a loop around this, and a
+//! restarted node carries on by reading the journal.
+
+use serde_json::{Map, Value, json};
+use switchback_core::model::Millis;
+
+use crate::expr;
+use crate::format::{OnDeadline, OnError, Otherwise};
+use crate::journal::Entry;
+use crate::plan::{Condition, OnTimeout, Plan, PlannedStep};
+use crate::state::{Cause, Ending, RunView, StepState, StepView};
+use crate::steps::Undo;
+
+/// How often an undo is tried before the unwinding goes on without it.
+pub const UNDO_TIMES: u32 = 3;
+/// How often a step may be left without an outcome before a person is asked.
+pub const UNKNOWN_TIMES: u32 = 20;
+/// The least time that unwinding gets, in milliseconds.
+pub const UNDO_DEADLINE_MS_MIN: u64 = 60_000;
+const BACKOFF_MS_MAX: u64 = 60_000;
+
+/// What to do next. Steps are named by their index in the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// Look whether this precondition holds.
+    Require(usize),
+    /// Leave the step out.
+    Skip(usize, String),
+    /// Write down that the step failed before it started.
+    Fail(usize, String),
+    /// Write down that the step waits until then, for people or for time.
+    Pause {
+        /// The step.
+        step: usize,
+        /// The end of the wait, in UTC milliseconds.
+        until: Millis,
+        /// For people, rather than for time.
+        approval: bool,
+    },
+    /// Do nothing until then.
+    WaitUntil(Millis),
+    /// Do nothing until people approve, or until then.
+    AwaitApproval(usize, Millis),
+    /// Write the intent and do it; the attempt counts from 1.
+    RunStep(usize, u32),
+    /// An intent has no outcome: write that down, and find out if possible.
+    ProbeUnknown(usize),
+    /// Look whether the step's effect is there.
+    Verify(usize),
+    /// Write down that the run unwinds from here on.
+    Compensate(Cause, String),
+    /// Write the intent to undo and do it; the attempt counts from 1.
+    Undo(usize, u32),
+    /// Ask a person about the step, or about the run.
+    Park(Option<usize>, String),
+    /// The run is over.
+    Finish(Ending),
+}
+
+/// Chooses the next move.
+///
+/// Intent comes before effect and outcome after it. An intent without outcome is *unknown*: what may be
+/// repeated is repeated, for the rest a person is asked; it never guesses. Undo goes newest first,
+/// includes the step that failed (it may be half done), has its own deadline, and does not overwrite
+/// what somebody else has changed.
+pub fn next_move(plan: &Plan, entries: &[Entry], started_at: Millis, now: Millis) -> Move {
+    let view = RunView::of(plan, entries);
+    if let Some(ending) = view.finished {
+        return Move::Finish(ending);
+    }
+    if let Some(step) = &view.parked {
+        let index = plan.steps.iter().position(|known| known.id == *step);
+        return Move::Park(index, "a person must decide".to_owned());
+    }
+    if let Some((since, cause)) = view.compensating {
+        return unwind(plan, &view, since, cause, now);
+    }
+    if view.cancelled {
+        return Move::Compensate(Cause::Cancel, "the run was cancelled".to_owned());
+    }
+    if view.undo_wanted {
+        return Move::Compensate(Cause::Decision, "a person chose to undo the run".to_owned());
+    }
+    for (index, require) in plan.require.iter().enumerate() {
+        match (view.require.get(&require.id), require.otherwise) {
+            (None, _) => return Move::Require(index),
+            (Some(true), _) => {}
+            (Some(false), Otherwise::StopOk) => return Move::Finish(Ending::NothingToDo),
+            (Some(false), Otherwise::Fail) => return Move::Finish(Ending::Failed),
+        }
+    }
+    let forward = plan
+        .steps
+        .iter()
+        .zip(&view.steps)
+        .enumerate()
+        .find_map(|(index, (step, seen))| forward(plan, &view, index, step, seen, now));
+    match forward {
+        None => Move::Finish(Ending::Succeeded),
+        Some(chosen) => in_time(plan, &view, chosen, started_at, now),
+    }
+}
+
+/// Holds a forward move against the run's deadline.
+fn in_time(plan: &Plan, view: &RunView, chosen: Move, started_at: Millis, now: Millis) -> Move {
+    let deadline = started_at.saturating_add_unsigned(plan.deadline_ms);
+    if view.late_allowed || plan.on_deadline == OnDeadline::Continue {
+        return chosen;
+    }
+    if matches!(chosen, Move::Compensate(..) | Move::Park(..)) {
+        return chosen;
+    }
+    if now < deadline {
+        return match chosen {
+            Move::WaitUntil(at) => Move::WaitUntil(at.min(deadline)),
+            Move::AwaitApproval(index, until) => Move::AwaitApproval(index, until.min(deadline)),
+            other => other,
+        };
+    }
+    match plan.on_deadline {
+        OnDeadline::Compensate => {
+            Move::Compensate(Cause::Deadline, "the deadline passed".to_owned())
+        }
+        OnDeadline::Pause | OnDeadline::Continue => {
+            Move::Park(None, "the deadline passed".to_owned())
+        }
+    }
+}
+
+/// The move that one step asks for; `None` when the run may go on behind it.
+fn forward(
+    plan: &Plan,
+    view: &RunView,
+    index: usize,
+    step: &PlannedStep,
+    seen: &StepView,
+    now: Millis,
+) -> Option<Move> {
+    let failed = || match step.on_error {
+        OnError::Continue => None,
+        OnError::Stop => {
+            let why = seen.because.as_deref().unwrap_or("it failed");
+            Some(Move::Compensate(Cause::Failure, format!("step `{}`: {why}", step.id)))
+        }
+    };
+    match seen.state {
+        StepState::Verified | StepState::Skipped => None,
+        StepState::Done => step.verify.is_some().then_some(Move::Verify(index)),
+        StepState::Intent => Some(Move::ProbeUnknown(index)),
+        StepState::Unknown if step.idempotent && seen.unknowns < UNKNOWN_TIMES => {
+            Some(Move::RunStep(index, seen.attempts + 1))
+        }
+        StepState::Unknown => {
+            let why = format!("nobody knows whether step `{}` happened", step.id);
+            Some(Move::Park(Some(index), why))
+        }
+        StepState::Failed if seen.may_retry && seen.failures <= step.retry.times => {
+            let again = later(seen.last_at, step.retry.backoff_ms, seen.failures);
+            Some(if now < again {
+                Move::WaitUntil(again)
+            } else {
+                Move::RunStep(index, seen.attempts + 1)
+            })
+        }
+        StepState::Failed | StepState::Unverified => failed(),
+        StepState::Pending | StepState::Waiting if seen.attempts > 0 => {
+            Some(Move::RunStep(index, seen.attempts + 1)) // a person said to do it again
+        }
+        StepState::Pending | StepState::Waiting => Some(start(plan, view, index, step, seen, now)),
+        // Undo rows before the run unwinds: the journal is not one of ours.
+        StepState::UndoIntent | StepState::Undone | StepState::UndoFailed => {
+            Some(Move::Park(Some(index), format!("step `{}` was undone too early", step.id)))
+        }
+    }
+}
+
+/// A step that was never started: condition, then people, then time, then the effect.
+fn start(
+    plan: &Plan,
+    view: &RunView,
+    index: usize,
+    step: &PlannedStep,
+    seen: &StepView,
+    now: Millis,
+) -> Move {
+    match &step.condition {
+        Condition::Always => {}
+        Condition::Never => return Move::Skip(index, "its condition does not hold".to_owned()),
+        Condition::When(expression) => match expr::holds(expression, &context(plan, view)) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Move::Skip(index, format!("`{}` does not hold", expression.trim()));
+            }
+            Err(message) => return Move::Fail(index, format!("its condition: {message}")),
+        },
+    }
+    if let Some(approval) = &step.approve
+        && (seen.approvals.len() as u64) < u64::from(approval.min)
+    {
+        if let Some(who) = &seen.refused_by {
+            return Move::Fail(index, format!("refused by {who}"));
+        }
+        match seen.approval_until {
+            None => {
+                let until = now.saturating_add_unsigned(approval.timeout_ms);
+                return Move::Pause { step: index, until, approval: true };
+            }
+            Some(until) if now < until => return Move::AwaitApproval(index, until),
+            Some(_) => match approval.on_timeout {
+                OnTimeout::Skip => return Move::Skip(index, "nobody approved in time".to_owned()),
+                OnTimeout::Stop => return Move::Fail(index, "nobody approved in time".to_owned()),
+                OnTimeout::Proceed => {}
+            },
+        }
+    }
+    match seen.wait_until {
+        None if step.wait_ms > 0 => {
+            let until = now.saturating_add_unsigned(step.wait_ms);
+            Move::Pause { step: index, until, approval: false }
+        }
+        Some(until) if now < until => Move::WaitUntil(until),
+        _ => Move::RunStep(index, 1),
+    }
+}
+
+/// What a late condition may look at.
+fn context(plan: &Plan, view: &RunView) -> Value {
+    let steps: Map<String, Value> = plan
+        .steps
+        .iter()
+        .zip(&view.steps)
+        .map(|(step, seen)| {
+            let ok = matches!(seen.state, StepState::Done | StepState::Verified);
+            (step.id.clone(), json!({"state": seen.state, "ok": ok}))
+        })
+        .collect();
+    json!({
+        "inputs": plan.inputs, "environment": plan.environment, "reason": plan.reason,
+        "playbook": plan.playbook, "steps": steps,
+    })
+}
+
+fn unwind(plan: &Plan, view: &RunView, since: Millis, cause: Cause, now: Millis) -> Move {
+    let mut left_behind = false;
+    for (index, (step, seen)) in plan.steps.iter().zip(&view.steps).enumerate().rev() {
+        if step.undo != Undo::Automatic || !seen.may_have_effect() {
+            continue;
+        }
+        let unsure =
+            matches!(seen.state, StepState::Intent | StepState::Unknown | StepState::UndoIntent);
+        if unsure && !step.idempotent {
+            let why = format!("nobody knows whether step `{}` happened or was undone", step.id);
+            return Move::Park(Some(index), why);
+        }
+        if seen.state == StepState::UndoFailed {
+            if seen.conflict {
+                let why = seen.because.clone().unwrap_or_default();
+                return Move::Park(Some(index), why);
+            }
+            if seen.undo_failures >= UNDO_TIMES {
+                left_behind = true;
+                continue;
+            }
+            let again = later(seen.last_at, 1_000, seen.undo_failures);
+            if now < again {
+                return Move::WaitUntil(again);
+            }
+        }
+        let deadline = since.saturating_add_unsigned(plan.deadline_ms.max(UNDO_DEADLINE_MS_MIN));
+        if now >= deadline && !view.late_allowed {
+            return Move::Park(None, "the time for undoing is over".to_owned());
+        }
+        return Move::Undo(index, seen.undo_attempts + 1);
+    }
+    Move::Finish(match cause {
+        _ if left_behind => Ending::CompensateFailed,
+        Cause::Cancel => Ending::Cancelled,
+        Cause::Failure | Cause::Deadline | Cause::Decision => Ending::Compensated,
+    })
+}
+
+/// When to try again after the n-th failure: the pause doubles up to a minute.
+fn later(last: Millis, backoff_ms: u64, failures: u32) -> Millis {
+    let doubled = backoff_ms.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    last.saturating_add_unsigned(doubled.min(BACKOFF_MS_MAX))
+}

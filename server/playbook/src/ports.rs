@@ -1,0 +1,223 @@
+//! The ports through which steps reach the world. The server implements them; tests fake them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use switchback_core::model::{FlagState, Millis, Revision, ValueType};
+
+use crate::journal::{Journal, Lease, NewEntry};
+
+/// Why a port did not do what it was asked; each variant needs a different reaction.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// Somebody else drives this run now: stop at once, touch nothing more.
+    #[error("another node has taken this run over")]
+    Fenced,
+    /// What was named does not exist; trying again is useless.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// Somebody changed it in between; look again.
+    #[error("changed by somebody else: {0}")]
+    Conflict(String),
+    /// The request is wrong; trying again is useless.
+    #[error("{0}")]
+    Refused(String),
+    /// It did not answer, or not in time; trying again may help, and it may have happened.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A flag in one environment at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlagSnapshot {
+    /// The environment's revision at which this flag last changed: what compare-and-set compares.
+    pub revision: Revision,
+    /// The type of its values.
+    pub value_type: ValueType,
+    /// Its state.
+    pub state: FlagState,
+}
+
+/// A change of one flag, made only if nobody changed it in between.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlagWrite {
+    /// The environment's key.
+    pub environment: String,
+    /// The flag's key.
+    pub flag: String,
+    /// The change is refused with [`PortError::Conflict`] unless the flag is still at this revision.
+    pub expected_revision: Revision,
+    /// What the flag becomes.
+    pub state: FlagState,
+    /// For the change log: why, in words.
+    pub reason: String,
+}
+
+/// Flags of the environments.
+#[async_trait]
+pub trait Flags: Send + Sync {
+    /// Reads a flag; [`PortError::NotFound`] when there is none.
+    async fn read(&self, environment: &str, flag: &str) -> Result<FlagSnapshot, PortError>;
+
+    /// Commits the change, its `change_log` row and `outcome.with_revision(new revision)` in ONE
+    /// transaction, fenced by the lease; then wakes the stream. Returns the new revision.
+    ///
+    /// This is what makes a flag step happen exactly once.
+    async fn apply(
+        &self,
+        lease: &Lease,
+        write: FlagWrite,
+        outcome: NewEntry,
+    ) -> Result<Revision, PortError>;
+}
+
+/// How far a revision has come among the connected clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Converged {
+    /// The revision that was asked about.
+    pub revision: Revision,
+    /// Clients connected to the environment, relays' clients included.
+    pub connected: u64,
+    /// Those of them that acknowledged this revision or a later one.
+    pub acked: u64,
+}
+
+/// What the connected clients have acknowledged.
+#[async_trait]
+pub trait Convergence: Send + Sync {
+    /// The state of `revision`, or of the environment's newest when `None`.
+    async fn status(
+        &self,
+        environment: &str,
+        revision: Option<Revision>,
+    ) -> Result<Converged, PortError>;
+}
+
+/// An incident's text, ready to be shown: every placeholder is filled in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentText {
+    /// The template that it came from.
+    pub template: String,
+    /// The title.
+    pub title: String,
+    /// The update's text.
+    pub body: String,
+    /// `none`, `minor`, `major`, `critical` or `maintenance`.
+    pub impact: String,
+    /// `investigating`, `identified`, `monitoring`, `resolved`, `scheduled`, `in_progress`,
+    /// `verifying` or `completed`.
+    pub status: String,
+    /// Components and what becomes of them, such as `auth` → `major_outage`.
+    pub components: BTreeMap<String, String>,
+}
+
+/// Incidents and the status page. Every call carries a key: the same key twice is done once.
+#[async_trait]
+pub trait Incidents: Send + Sync {
+    /// Opens an incident, or finds the one that this key opened. Returns its id.
+    async fn open(
+        &self,
+        key: &str,
+        environment: &str,
+        text: &IncidentText,
+    ) -> Result<String, PortError>;
+
+    /// The incident that this key opened, if it did.
+    async fn find_by_key(&self, key: &str) -> Result<Option<String>, PortError>;
+
+    /// The newest unresolved incident of the environment that was opened from `template`.
+    async fn find_open(
+        &self,
+        environment: &str,
+        template: &str,
+    ) -> Result<Option<String>, PortError>;
+
+    /// Posts an update; `text.status` moves the incident (`resolved` resolves it). An empty title
+    /// leaves the title as it is.
+    async fn update(&self, key: &str, id: &str, text: &IncidentText) -> Result<(), PortError>;
+}
+
+/// A message shown inside the apps, by their SDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    /// A short line.
+    pub title: String,
+    /// The message.
+    pub message: String,
+    /// When it disappears by itself, in UTC milliseconds.
+    pub expires_at: Millis,
+}
+
+/// Messages to the apps.
+#[async_trait]
+pub trait Notices: Send + Sync {
+    /// Posts a notice once per key.
+    async fn post(&self, key: &str, environment: &str, notice: &Notice) -> Result<(), PortError>;
+}
+
+/// A question to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpQuestion {
+    /// `GET` or `HEAD`.
+    pub method: String,
+    /// An `http` or `https` address.
+    pub url: String,
+    /// When to give up, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// The status code.
+    pub status: u16,
+    /// At most the first 64 KiB of the body.
+    pub body: String,
+}
+
+/// Read-only HTTP. The server's implementation refuses addresses that its configuration forbids.
+#[async_trait]
+pub trait Http: Send + Sync {
+    /// Asks; a status that is not 2xx is an answer, not an error.
+    async fn ask(&self, question: &HttpQuestion) -> Result<HttpAnswer, PortError>;
+}
+
+/// Time.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// Now, in UTC milliseconds.
+    fn now_ms(&self) -> Millis;
+    /// Returns when [`now_ms`](Self::now_ms) has reached `at`.
+    async fn sleep_until(&self, at: Millis);
+}
+
+/// Tells whoever watches a run that it has moved. Best effort: it must not block or fail.
+pub trait Progress: Send + Sync {
+    /// The run has a new row.
+    fn moved(&self, run_id: &str);
+}
+
+/// Everything outside: one value that holds every port.
+#[derive(Clone)]
+pub struct World {
+    /// Runs and their rows.
+    pub journal: Arc<dyn Journal>,
+    /// Flags.
+    pub flags: Arc<dyn Flags>,
+    /// Acknowledgements.
+    pub convergence: Arc<dyn Convergence>,
+    /// Incidents.
+    pub incidents: Arc<dyn Incidents>,
+    /// In-app notices.
+    pub notices: Arc<dyn Notices>,
+    /// HTTP probes.
+    pub http: Arc<dyn Http>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Watchers.
+    pub progress: Arc<dyn Progress>,
+}

@@ -1,0 +1,139 @@
+//! The dry run: what each step would do, read from the world as it is now, changing nothing.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::journal::Lease;
+use crate::plan::{Condition, Plan};
+use crate::ports::World;
+use crate::steps::{self, Answer, At, Effect, Overlay, Undo, flags};
+
+/// What a run of the plan would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Preview {
+    /// The plan's hash: what an approval is given to.
+    pub plan_sha256: String,
+    /// The preconditions as they stand.
+    pub require: Vec<RequirePreview>,
+    /// The steps, in order.
+    pub steps: Vec<StepPreview>,
+    /// Connected clients that a flag change would reach.
+    pub clients: Answer<u64>,
+    /// The waiting that is certain, in milliseconds.
+    pub fixed_ms: u64,
+    /// The longest that waits, approvals and checks may take, in milliseconds.
+    pub slowest_ms: u64,
+    /// The run's limit, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// A precondition as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RequirePreview {
+    /// Its name.
+    pub id: String,
+    /// Whether it holds now.
+    pub holds: Answer<bool>,
+}
+
+/// What a step would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepPreview {
+    /// Its name.
+    pub id: String,
+    /// What people read.
+    pub title: String,
+    /// Its kind.
+    pub kind: String,
+    /// What it will do.
+    pub does: String,
+    /// What its undo will do; empty when there is none.
+    pub undoes: String,
+    /// Whether it would run.
+    pub runs: Answer<bool>,
+    /// Whether it can be taken back; `true` also when it changes nothing.
+    pub reversible: bool,
+    /// Shown in red.
+    pub danger: bool,
+    /// People must agree first.
+    pub needs_approval: bool,
+    /// What would change, who would hear of it, and what to know first.
+    pub effect: Effect,
+}
+
+/// Asks every step what it would do. Reads through the ports and writes nothing.
+pub async fn dry_run(plan: &Plan, world: &World) -> Preview {
+    // The steps are shown a lease because their context has one; nothing is written under it.
+    let lease = Lease { run_id: "dry-run".into(), owner: String::new(), epoch: 0, ttl_ms: 0 };
+    let outputs: BTreeMap<String, Value> = BTreeMap::new();
+    let mut so_far = Overlay::default();
+    let mut steps = Vec::new();
+    for step in &plan.steps {
+        let at = At {
+            plan,
+            step,
+            params: &step.params,
+            lease: &lease,
+            attempt: 1,
+            done: None,
+            outputs: &outputs,
+            forced: false,
+            world,
+        };
+        let effect = match (steps::find(&step.kind), &step.condition) {
+            (Some(kind), Condition::Always) => kind.preview(&at, &mut so_far).await,
+            (Some(kind), Condition::When(_)) => {
+                // Either it runs or it does not: later steps see the state without it.
+                let mut aside = Overlay { flags: so_far.flags.clone() };
+                kind.preview(&at, &mut aside).await
+            }
+            _ => Effect::none(),
+        };
+        steps.push(StepPreview {
+            id: step.id.clone(),
+            title: step.title.clone(),
+            kind: step.kind.clone(),
+            does: step.does.clone(),
+            undoes: step.undoes.clone(),
+            runs: match &step.condition {
+                Condition::Always => Answer::Known(true),
+                Condition::Never => Answer::Known(false),
+                Condition::When(expression) => {
+                    Answer::Unknown(format!("it depends on `{}`", expression.trim()))
+                }
+            },
+            reversible: step.undo != Undo::Impossible,
+            danger: step.danger,
+            needs_approval: step.approve.is_some(),
+            effect,
+        });
+    }
+    Preview {
+        plan_sha256: plan.sha256(),
+        require: require(plan, world).await,
+        steps,
+        clients: match world.convergence.status(&plan.environment, None).await {
+            Ok(status) => Answer::Known(status.connected),
+            Err(error) => Answer::Unknown(error.to_string()),
+        },
+        fixed_ms: plan.fixed_ms(),
+        slowest_ms: plan.slowest_ms(),
+        deadline_ms: plan.deadline_ms,
+    }
+}
+
+async fn require(plan: &Plan, world: &World) -> Vec<RequirePreview> {
+    let mut found = Vec::new();
+    for require in &plan.require {
+        let holds = match world.flags.read(&plan.environment, &require.flag).await {
+            Ok(flag) => {
+                Answer::Known(flags::is_on(&flag.state, world.clock.now_ms()) == require.on)
+            }
+            Err(error) => Answer::Unknown(error.to_string()),
+        };
+        found.push(RequirePreview { id: require.id.clone(), holds });
+    }
+    found
+}
