@@ -1,1 +1,11 @@
-//! Server library.
+//! Switchback's server: feature flags, live push with proof, one-click rollback.
+//!
+//! `http` and `cli` call use cases in `app`; `app` uses `store` and `live`. `http` never speaks SQL,
+//! `app` never speaks HTTP.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod live;
+pub mod metrics;

@@ -9,6 +9,7 @@ use crate::evaluation::{Admission, choose};
 use crate::ruleset::{Prerequisite, Rule, Ruleset};
 
 /// A decision with every step that led to it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// The flag.
@@ -28,6 +29,7 @@ pub struct Explanation {
 }
 
 /// What one rule says to the context.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuleExplanation {
     /// The rule's id.
@@ -53,6 +55,7 @@ pub struct RuleExplanation {
 }
 
 /// One thing that must hold.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What must hold, such as `country in [de, fr]`.

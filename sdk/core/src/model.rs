@@ -36,6 +36,8 @@ pub enum KeyError {
 ///
 /// Checked once, on the way in; every later layer may rely on its shape. It never holds a `:`,
 /// which keeps `salt:unit` unambiguous when a unit is bucketed.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "String"))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FlagKey(String);
@@ -81,6 +83,7 @@ impl fmt::Display for FlagKey {
 }
 
 /// What a flag is for. It changes how people treat the flag, never how it evaluates.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlagKind {
@@ -98,6 +101,7 @@ pub enum FlagKind {
 }
 
 /// The JSON type of a flag's values.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueType {
@@ -113,6 +117,8 @@ pub enum ValueType {
 }
 
 /// A share from 0 to 100 %, in steps of 0.001 %. In JSON it is a number such as `25` or `0.125`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "f64"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Percent(u32);
 
@@ -186,6 +192,8 @@ impl<'de> Deserialize<'de> for Percent {
 /// Which field of the context is bucketed.
 ///
 /// In JSON a plain text: `default` (the user id, else the session id), `random`, or a field's name.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "String"))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(from = "String", into = "String")]
 pub enum Stickiness {
@@ -219,6 +227,7 @@ impl From<Stickiness> for String {
 }
 
 /// How a constraint compares; the names are Unleash's, plus `IS_SET`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "the names are the field's own and say it all")]
@@ -247,6 +256,7 @@ pub enum Operator {
 
 /// One test on a context field. On `groups`, and on any property that is a list, it holds when one
 /// element satisfies it (`NOT_IN`: when none is in the list).
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Constraint {
@@ -268,6 +278,7 @@ pub struct Constraint {
 }
 
 /// A named outcome with weight and value.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
@@ -287,6 +298,7 @@ pub struct Variant {
 }
 
 /// Contexts whose `field` is one of `values`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
@@ -297,6 +309,7 @@ pub struct Override {
 }
 
 /// One strategy of a flag. Everything named must hold; then the rollout admits its share.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -333,6 +346,7 @@ pub struct Rule {
 }
 
 /// Another flag that must be on (or off, or on a variant) first.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prerequisite {
@@ -347,6 +361,7 @@ pub struct Prerequisite {
 }
 
 /// What an SDK does with a flag when it cannot confirm freshness for `max_staleness_ms`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStale {
@@ -360,6 +375,7 @@ pub enum OnStale {
 }
 
 /// What a flag is in one environment: the part that changes, is logged and can be restored.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlagState {
@@ -398,6 +414,7 @@ pub struct FlagState {
 }
 
 /// A flag as it travels in a document: its identity and its state in this environment.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flag {
@@ -418,6 +435,7 @@ pub struct Flag {
 }
 
 /// A saved, shared list of constraints; all must hold.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Segment {

@@ -145,6 +145,7 @@ pub struct FlagValue {
 }
 
 /// A message for the app's users.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Notice {
     /// Unique; the same text sent again has the same id.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use switchback_core::context::ContextBody;
 use switchback_core::model::{
-    FlagKey, FlagKind, FlagState, Percent, Rule, Stickiness, ValueType,
+    FlagEntry, FlagKey, FlagKind, FlagState, Percent, Rule, Stickiness, ValueType,
 };
 use switchback_core::validate;
 use switchback_store::{
@@ -18,7 +18,7 @@ use super::App;
 use crate::live::News;
 
 /// A flag to make.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlagDraft {
     /// Its permanent name.
@@ -54,7 +54,7 @@ fn default_project() -> String {
 }
 
 /// What people read about a flag; nothing of it evaluates.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlagDescription {
     /// What it is for.
@@ -90,7 +90,7 @@ pub struct FlagFilter {
 }
 
 /// One row of a flag's history.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct HistoryRow {
     /// The change.
     pub change: Change,
@@ -187,7 +187,7 @@ impl App {
             created_by: who.name.clone(),
             archived_at: None,
         };
-        validate::validate_flag(record.value_type, &state)?;
+        validate::validate_flag(record.value_type, &state, record.kind)?;
         for environment in self.known_environments() {
             self.check_references(&environment.key, record.key.as_str(), &state).await?;
         }
@@ -255,7 +255,7 @@ impl App {
     ) -> Result<ChangedFlag, AppError> {
         who.must(Role::Editor, environment, "change flags")?;
         let row = self.store.get_flag(environment, key).await?;
-        validate::validate_flag(row.flag.value_type, &write.state)?;
+        validate::validate_flag(row.flag.value_type, &write.state, row.flag.kind)?;
         self.check_references(environment, key, &write.state).await?;
         let StateWrite { state, revision, reason } = write;
         self.change_flag(who, environment, key, "update", &reason, |before, current| {
@@ -357,7 +357,7 @@ impl App {
         })?;
         let state: FlagState =
             serde_json::from_value(then).map_err(|error| AppError::Internal(Box::new(error)))?;
-        validate::validate_flag(row.flag.value_type, &state)?;
+        validate::validate_flag(row.flag.value_type, &state, row.flag.kind)?;
         self.check_references(environment, key, &state).await?;
         self.change_flag(who, environment, key, "restore", reason, |before, _| {
             Ok(FlagState { killed: before.killed, ..state })
@@ -374,7 +374,7 @@ impl App {
         state: &FlagState,
     ) -> Result<Vec<Difference>, AppError> {
         let row = self.get_flag(who, environment, key).await?;
-        validate::validate_flag(row.flag.value_type, state)?;
+        validate::validate_flag(row.flag.value_type, state, row.flag.kind)?;
         self.check_references(environment, key, state).await?;
         Ok(difference_of(&row.state, state))
     }
@@ -444,8 +444,15 @@ impl App {
                 return Err(AppError::invalid(&field, format!("flag `{parent}` does not exist")));
             }
         }
-        if let Some(cycle) = validate::find_cycle(key, &state.prerequisites, document) {
-            let path = cycle.join(" needs ");
+        let own = FlagKey::try_from(key).map_err(|e| AppError::invalid("key", e.to_string()))?;
+        let needs_of = |key: &FlagKey| match document.flags.get(key.as_str())? {
+            FlagEntry::Known(flag) => {
+                Some(flag.state.prerequisites.iter().map(|p| p.flag.clone()).collect())
+            }
+            FlagEntry::Unreadable { .. } => None,
+        };
+        if let Some(cycle) = validate::find_cycle(&own, &state.prerequisites, needs_of) {
+            let path = cycle.iter().map(FlagKey::as_str).collect::<Vec<_>>().join(" needs ");
             let message = format!("these flags would wait for each other: {path}");
             return Err(AppError::invalid("prerequisites", message));
         }

@@ -1,17 +1,20 @@
 //! Use cases by noun. Permission, audit and broadcast live here once; API, pages, CLI and playbook
 //! steps all come through.
 
+pub mod clients;
 pub mod error;
 pub mod diff;
 pub mod environments;
 pub mod flags;
 pub mod ids;
 pub mod incidents;
+pub mod log;
 pub mod playbooks;
 pub mod ports;
 pub mod seed;
 pub mod segments;
 pub mod status_page;
+pub mod tasks;
 pub mod tokens;
 pub mod usage;
 pub mod users;
@@ -55,6 +58,8 @@ pub struct App {
     pub catalogue: ArcSwap<Catalogue>,
     /// What the public page says, in memory.
     pub status: StatusBoard,
+    /// What runs beside the requests.
+    pub tasks: tasks::Tasks,
     /// Figures for `/metrics`.
     pub metrics: Metrics,
     pub(crate) tokens: TokenCache,
@@ -86,6 +91,7 @@ impl App {
             public_url,
             catalogue: ArcSwap::from_pointee(catalogue),
             status: StatusBoard::new(&config),
+            tasks: tasks::Tasks::default(),
             metrics: Metrics::new(),
             tokens: TokenCache::default(),
             brake: SignInBrake::new(config.sign_in.free_attempts),

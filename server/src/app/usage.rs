@@ -5,14 +5,17 @@ use std::sync::{Mutex, PoisonError};
 
 use switchback_core::model::Millis;
 use switchback_core::wire::{Count, REPORT_ROWS_MAX};
-use switchback_store::UsageRow;
+use switchback_store::{Role, UsageRow};
 
 use super::App;
+use super::error::AppError;
+use super::who::Who;
 
 /// Rows kept in memory between two writes; more are dropped, with a counter.
 const ROWS_MAX: usize = 50_000;
 const MINUTE_MS: i64 = 60_000;
-const KEEP_MS: i64 = 14 * 86_400_000;
+const DAY_MS: i64 = 86_400_000;
+const KEEP_MS: i64 = 14 * DAY_MS;
 
 type Key = (String, String, Millis, String);
 
@@ -46,6 +49,29 @@ impl App {
         }
         self.metrics.evaluations.inc_by(total);
         total
+    }
+
+    /// A flag's evaluations in the last day, oldest first, with what is not written yet.
+    pub async fn flag_usage(
+        &self,
+        who: &Who,
+        environment: &str,
+        flag: &str,
+    ) -> Result<Vec<UsageRow>, AppError> {
+        who.must(Role::Viewer, environment, "look at flags")?;
+        self.write_usage().await;
+        Ok(self.store.list_usage(environment, flag, self.clock.now() - DAY_MS).await?)
+    }
+
+    /// For each flag: its last minute with an evaluation, and its evaluations in the last hour.
+    pub async fn latest_usage(
+        &self,
+        who: &Who,
+        environment: &str,
+    ) -> Result<BTreeMap<String, (Millis, u64)>, AppError> {
+        who.must(Role::Viewer, environment, "look at flags")?;
+        let rows = self.store.latest_usage(environment, self.clock.now() - 60 * MINUTE_MS).await?;
+        Ok(rows.into_iter().map(|(flag, minute, count)| (flag, (minute, count))).collect())
     }
 
     /// Writes what was counted. On an outage the counts are kept for the next time.

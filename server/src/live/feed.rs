@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bytestring::ByteString;
 use switchback_core::Ruleset;
 use switchback_core::model::{Document, FlagEntry, Millis, Revision};
-use switchback_core::wire::{Delta, ServerFrame};
+use switchback_core::wire::{Delta, Notice, ServerFrame};
 use switchback_store::Moved;
 use tokio::sync::watch;
 
@@ -130,6 +130,18 @@ impl Snapshot {
     }
 }
 
+/// Why sessions wake: there is a newer revision, or a newer notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wake {
+    /// The newest revision.
+    pub revision: Revision,
+    /// How many notices there were.
+    pub notices: u64,
+}
+
+/// Notices that a late client is still told.
+const NOTICES_MAX: usize = 20;
+
 /// One environment for one scope: its newest snapshot and the clients that follow it.
 #[derive(Debug)]
 pub struct Feed {
@@ -138,7 +150,8 @@ pub struct Feed {
     /// A project's key, or `None` for all.
     pub project: Option<String>,
     current: ArcSwap<Snapshot>,
-    wake: watch::Sender<Revision>,
+    wake: watch::Sender<Wake>,
+    notices: Mutex<Vec<(u64, Notice, ByteString)>>,
     clients: Mutex<HashMap<u64, Arc<Client>>>,
     /// One refresh at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
@@ -160,7 +173,8 @@ impl Feed {
             environment: environment.to_owned(),
             project: project.map(str::to_owned),
             current: ArcSwap::from_pointee(Snapshot::new(document, known_at)),
-            wake: watch::Sender::new(revision),
+            wake: watch::Sender::new(Wake { revision, notices: 0 }),
+            notices: Mutex::default(),
             clients: Mutex::new(HashMap::new()),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -172,7 +186,7 @@ impl Feed {
     }
 
     /// Wakes whenever there is a newer snapshot.
-    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+    pub fn subscribe(&self) -> watch::Receiver<Wake> {
         self.wake.subscribe()
     }
 
@@ -224,7 +238,33 @@ impl Feed {
     fn install(&self, snapshot: Snapshot) {
         let revision = snapshot.document.revision;
         self.current.store(Arc::new(snapshot));
-        self.wake.send_replace(revision);
+        self.wake.send_modify(|wake| wake.revision = revision);
+    }
+
+    /// Takes over the notices that matter now, oldest first; wakes the sessions for new ones.
+    pub fn set_notices(&self, current: Vec<Notice>) {
+        let mut known = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = known.last().map_or(0, |(number, ..)| *number);
+        known.retain(|(_, old, _)| current.iter().any(|notice| notice.id == old.id));
+        for notice in current {
+            if !known.iter().any(|(_, old, _)| old.id == notice.id) {
+                next += 1;
+                let frame = render(&ServerFrame::Notice(notice.clone()));
+                known.push((next, notice, frame));
+            }
+        }
+        let over = known.len().saturating_sub(NOTICES_MAX);
+        known.drain(..over);
+        self.wake.send_if_modified(|wake| std::mem::replace(&mut wake.notices, next) != next);
+    }
+
+    /// Frames of notices after a number that have not expired, and the newest number.
+    pub fn notices_after(&self, seen: u64, now: Millis) -> (Vec<ByteString>, u64) {
+        let known = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = known.last().map_or(seen, |(number, ..)| *number);
+        let fresh = |notice: &Notice| notice.expires_at.is_none_or(|at| at > now);
+        let frames = known.iter().filter(|(number, notice, _)| *number > seen && fresh(notice));
+        (frames.map(|(_, _, frame)| frame.clone()).collect(), newest)
     }
 
     /// Adds a client; dropping what this returns removes it.

@@ -1,8 +1,10 @@
 //! All feeds of this node. News says *that* something moved; the hub reads *what* from the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use std::time::Duration;
 
 use switchback_core::model::Revision;
 use switchback_store::{Store, StoreError};
@@ -47,6 +49,11 @@ impl News {
 
 /// News that pages and sessions may miss while they are busy; they look again when they do.
 const NEWS_QUEUE: usize = 256;
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// Notices older than this are not told to late clients, in milliseconds.
+const NOTICE_MS: i64 = 86_400_000;
+const NOTICES_MAX: i64 = 20;
 
 type Scope = (String, Option<String>);
 
@@ -60,6 +67,8 @@ pub struct Hub {
     feeds: RwLock<BTreeMap<Scope, Arc<Feed>>>,
     next_client: AtomicU64,
     news: broadcast::Sender<News>,
+    /// Environments whose clients moved since pages were last told.
+    moved: Mutex<BTreeSet<String>>,
     /// Other nodes' views, by environment; filled by the listener.
     others: RwLock<BTreeMap<String, Vec<Convergence>>>,
 }
@@ -75,6 +84,7 @@ impl Hub {
             feeds: RwLock::default(),
             next_client: AtomicU64::new(1),
             news: broadcast::channel(NEWS_QUEUE).0,
+            moved: Mutex::default(),
             others: RwLock::default(),
         }
     }
@@ -100,6 +110,7 @@ impl Hub {
             let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(feeds.entry(scope).or_insert(feed))
         };
+        self.refresh_notices(environment).await?;
         self.refresh_feed(&feed).await?; // a change between the read and the insert woke nobody
         Ok(feed)
     }
@@ -122,6 +133,18 @@ impl Hub {
             feed.advance(moved, self.limits.window_revisions, self.clock.now());
         } else {
             feed.replace(self.store.load_document(environment).await?, self.clock.now());
+        }
+        Ok(())
+    }
+
+    /// Tells the apps what there is to tell.
+    pub async fn refresh_notices(&self, environment: &str) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let since = now - NOTICE_MS;
+        let mut notices = self.store.list_notices(environment, now, since, NOTICES_MAX).await?;
+        notices.reverse();
+        for feed in self.feeds_of(environment) {
+            feed.set_notices(notices.clone());
         }
         Ok(())
     }
@@ -196,6 +219,25 @@ impl Hub {
         let mut keys: Vec<String> = self.feeds().keys().map(|(key, _)| key.clone()).collect();
         keys.dedup();
         keys
+    }
+
+    /// A client acknowledged, came or went. Pages are told a few times a second, however many did.
+    pub fn on_client_moved(&self, environment: &str) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if !moved.contains(environment) {
+            moved.insert(environment.to_owned());
+        }
+    }
+
+    /// Tells pages of clients that moved, until the server ends.
+    pub async fn tell_pages(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(TELL_EVERY);
+        loop {
+            tick.tick().await;
+            let moved =
+                std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
+            moved.into_iter().for_each(|key| self.publish(News::Clients(key)));
+        }
     }
 
     /// True where a feed of this environment is behind a revision.

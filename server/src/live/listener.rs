@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
-use switchback_store::{NodeRow, StoreError};
+use switchback_store::{Dialect, Listener, NodeRow, StoreError};
 
 use super::convergence::Convergence;
 use super::hub::News;
@@ -14,6 +13,7 @@ use crate::app::App;
 
 const POLL_EVERY: Duration = Duration::from_secs(2);
 const REPORT_EVERY: Duration = Duration::from_millis(200);
+const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// A node that has not written for this long no longer counts, in milliseconds.
 const NODE_ALIVE_MS: i64 = 10_000;
@@ -25,25 +25,24 @@ pub async fn on_news(app: &App, news: News) -> Result<(), StoreError> {
         News::Token(id) => app.on_token_revoked(id),
         News::Status => app.status.refresh(&app.store, app.clock.now()).await?,
         News::Run(_) => app.wake_runner(),
-        News::Notice(_) | News::Clients(_) => {}
+        News::Notice(key) => app.hub.refresh_notices(key).await?,
+        News::Clients(_) => {}
     }
     app.hub.publish(news);
     Ok(())
 }
 
-/// Follows PostgreSQL's notifications until the server ends. A gap or an error means: look at
-/// everything again.
+/// Follows the other nodes' news until the server ends. A gap or an error means: look at everything
+/// again.
 pub async fn listen(app: Arc<App>) {
-    let Some(pool) = app.store.postgres().cloned() else { return };
-    let mut wait = Duration::from_millis(200);
+    let mut wait = RETRY_MIN;
     loop {
-        match PgListener::connect_with(&pool).await {
-            Ok(mut listener) => {
-                if listener.listen("switchback").await.is_ok() {
-                    wait = Duration::from_millis(200);
-                    catch_up(&app).await;
-                    follow(&app, &mut listener).await;
-                }
+        match app.store.listen().await {
+            Ok(None) => return, // SQLite: there are no other nodes
+            Ok(Some(mut listener)) => {
+                wait = RETRY_MIN;
+                catch_up(&app).await;
+                follow(&app, &mut listener).await;
             }
             Err(error) => {
                 tracing::warn!(error = %error, "the news of other nodes cannot be heard; polling");
@@ -54,11 +53,11 @@ pub async fn listen(app: Arc<App>) {
     }
 }
 
-async fn follow(app: &App, listener: &mut PgListener) {
+async fn follow(app: &App, listener: &mut Listener) {
     loop {
-        match listener.try_recv().await {
-            Ok(Some(notification)) => {
-                let Some(news) = News::parse(notification.payload()) else { continue };
+        match listener.next().await {
+            Ok(Some(text)) => {
+                let Some(news) = News::parse(&text) else { continue };
                 if let Err(error) = on_news(app, news).await {
                     tracing::warn!(error = %error, "news could not be looked up; polling will");
                 }
@@ -96,7 +95,11 @@ async fn catch_up(app: &App) {
         Ok::<_, StoreError>(())
     };
     match result.await {
-        Ok(()) => app.set_store_up(true),
+        Ok(()) => {
+            if app.set_store_up(true) {
+                tracing::info!("the database answers again");
+            }
+        }
         Err(error) => {
             if app.set_store_up(false) {
                 tracing::error!(error = %error, "the database does not answer; serving from memory");
@@ -107,7 +110,7 @@ async fn catch_up(app: &App) {
 
 /// Writes what this node's clients have, and reads the others. Only a cluster needs it.
 pub async fn exchange(app: Arc<App>) {
-    if app.store.postgres().is_none() {
+    if app.store.dialect() == Dialect::Sqlite {
         return;
     }
     let started_at = app.clock.now();

@@ -57,7 +57,7 @@ pub struct Stamp {
 }
 
 /// One row of the log.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct Change {
     /// Its id.
     pub id: String,

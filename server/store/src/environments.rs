@@ -35,7 +35,7 @@ sql! {
 }
 
 /// A set of flags.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct Project {
     /// Its permanent name.
     pub key: String,
@@ -48,7 +48,7 @@ pub struct Project {
 }
 
 /// A place where flags have state of their own.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct Environment {
     /// Its permanent name.
     pub key: String,

@@ -30,7 +30,7 @@ sql! {
 }
 
 /// A flag's identity: what is the same in every environment and does not evaluate.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct FlagRecord {
     /// Its permanent name.
     pub key: FlagKey,
@@ -59,7 +59,7 @@ pub struct FlagRecord {
 }
 
 /// A flag in one environment.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct FlagRow {
     /// Its identity.
     pub flag: FlagRecord,

@@ -34,7 +34,7 @@ sql! {
 }
 
 /// How an incident goes, as Statuspage names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentStatus {
     /// Nobody knows why yet.
@@ -63,7 +63,7 @@ impl IncidentStatus {
 }
 
 /// How bad an incident is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Impact {
     /// Nobody notices.
@@ -79,7 +79,7 @@ pub enum Impact {
 }
 
 /// How a component is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ComponentStatus {
     /// As it should be.
@@ -95,7 +95,7 @@ pub enum ComponentStatus {
 }
 
 /// A part of the app that people know by name.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct Component {
     /// Its permanent name.
     pub key: String,
@@ -112,7 +112,7 @@ pub struct Component {
 }
 
 /// An incident with all its updates, newest first.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct Incident {
     /// Its id.
     pub id: String,
@@ -141,7 +141,7 @@ pub struct Incident {
 }
 
 /// One thing said about an incident.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct IncidentUpdate {
     /// Its id.
     pub id: String,

@@ -13,6 +13,7 @@ mod idempotency;
 mod incidents;
 mod meta;
 mod migrate;
+mod news;
 mod nodes;
 mod notices;
 mod rollback_log;
@@ -33,6 +34,7 @@ pub use incidents::{
     NewUpdate,
 };
 pub use migrate::{Opened, open};
+pub use news::Listener;
 pub use nodes::NodeRow;
 pub use rollback_log::{ChainHead, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows};
 pub use runs::{Lease, NewRun, RunFilter, RunRow};
@@ -51,14 +53,6 @@ impl Store {
     /// Which database this is.
     pub fn dialect(&self) -> Dialect {
         self.db.dialect()
-    }
-
-    /// The PostgreSQL pool, for `LISTEN`; `None` on SQLite.
-    pub fn postgres(&self) -> Option<&sqlx::PgPool> {
-        match &self.db {
-            Db::Postgres(pool) => Some(pool),
-            Db::Sqlite { .. } => None,
-        }
     }
 
     /// Answers when the database does.

@@ -58,7 +58,7 @@ pub struct NewEntry {
 }
 
 /// A row of the log.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[expect(missing_docs, reason = "the columns are those of NewEntry, plus the chain")]
 pub struct LogEntry {
     pub seq: u64,

@@ -57,7 +57,7 @@ pub struct NewRun {
 }
 
 /// A run.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct RunRow {
     /// Its id.
     pub id: String,

@@ -20,7 +20,7 @@ sql! {
 }
 
 /// A segment in one environment.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct SegmentRow {
     /// The segment.
     pub segment: Segment,

@@ -21,7 +21,7 @@ sql! {
 }
 
 /// What a token opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
     /// The management API, with a role.
@@ -33,7 +33,7 @@ pub enum TokenKind {
 }
 
 /// A token without its text.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct TokenRow {
     /// Its id.
     pub id: String,

@@ -18,7 +18,7 @@ sql! {
 }
 
 /// One count.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct UsageRow {
     /// The flag.
     pub flag: String,

@@ -10,6 +10,7 @@ use super::{Context, Property};
 use crate::model::Millis;
 
 /// A context as JSON: from the API, the tester page, or a browser's `hello`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ContextBody {

@@ -1,0 +1,464 @@
+//! Playbooks: the catalogue, starting a run, driving it, what people say to it, its record.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use rust_embed::RustEmbed;
+use serde::Serialize;
+use serde_json::{Value, json};
+use switchback_playbook::format::Playbook;
+use switchback_playbook::journal::{Decision, Entry, Lease, NewEntry, Person, Phase};
+use switchback_playbook::templates::{IncidentTemplate, Library};
+use switchback_playbook::{
+    DriveError, Plan, Preview, Problem, RunState, RunView, compile, drive, dry_run, lint,
+};
+use switchback_store::{ChainHead, ChainProblem, LogEntry, NewRun, Role, RunFilter, RunRow, verify_rows};
+
+use super::error::{AppError, Wrong};
+use super::ports::{to_entry, world};
+use super::who::{EVERYWHERE, Who, role_name};
+use super::App;
+use crate::live::News;
+use crate::metrics::Outcome;
+
+/// How long a driver may be silent before another node takes over, in milliseconds.
+pub const LEASE_TTL_MS: u64 = 5_000;
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Rows of the log that are checked at a time.
+const VERIFY_PAGE: i64 = 1_000;
+
+#[derive(RustEmbed)]
+#[folder = "$CARGO_MANIFEST_DIR/../runbooks"]
+#[include = "*.yaml"]
+#[include = "incidents/*.yaml"]
+struct Shipped;
+
+/// The playbooks and incident templates that this server knows.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// By name.
+    pub playbooks: BTreeMap<String, Playbook>,
+    /// Incident templates.
+    pub templates: Library,
+    /// Files of the operator's folder that were refused, with what is wrong.
+    pub refused: Vec<(String, Vec<Problem>)>,
+}
+
+/// A run with everything about it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunDetail {
+    /// Its row; the plan is apart.
+    pub run: RunRow,
+    /// What it set out to do.
+    pub plan: Plan,
+    /// What its rows add up to.
+    pub view: RunView,
+    /// Its state now.
+    pub state: RunState,
+    /// Its rows in the log.
+    pub log: Vec<LogEntry>,
+    /// Incidents that it opened.
+    pub incidents: Vec<String>,
+}
+
+/// What to run, where and why.
+#[derive(Clone, Debug)]
+pub struct RunDraft {
+    /// The playbook's name.
+    pub playbook: String,
+    /// The environment.
+    pub environment: String,
+    /// Why.
+    pub reason: String,
+    /// Values for its inputs.
+    pub inputs: BTreeMap<String, Value>,
+    /// `ui`, `cli`, `api`.
+    pub trigger: &'static str,
+}
+
+/// What a check of the chain found.
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
+pub struct ChainReport {
+    /// Rows that were checked.
+    pub rows: u64,
+    /// Whether all of them hold.
+    pub ok: bool,
+    /// The first broken row.
+    pub broken_row: Option<u64>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+    /// The newest row's hash: keep a copy elsewhere to prove that nothing was cut off.
+    pub head_hash: String,
+}
+
+impl Catalogue {
+    /// The shipped files, and those of a folder, which win by name.
+    pub fn load(folder: Option<&Path>) -> Result<Self, AppError> {
+        let mut catalogue = Self::default();
+        let mut texts: Vec<(String, String)> = Vec::new();
+        for name in Shipped::iter() {
+            if let Some(file) = Shipped::get(&name) {
+                texts.push((name.into_owned(), String::from_utf8_lossy(&file.data).into_owned()));
+            }
+        }
+        if let Some(folder) = folder {
+            for part in ["", "incidents"] {
+                texts.extend(read_folder(&folder.join(part), part)?);
+            }
+        }
+        let (templates, playbooks): (Vec<_>, Vec<_>) =
+            texts.into_iter().partition(|(name, _)| name.starts_with("incidents/"));
+        for (name, text) in templates {
+            match IncidentTemplate::parse(&text) {
+                Ok(template) => catalogue.templates.insert(template),
+                Err(problems) => catalogue.refused.push((name, problems)),
+            }
+        }
+        for (name, text) in playbooks {
+            match lint::load(&text, &catalogue.templates) {
+                Ok((playbook, _)) => {
+                    catalogue.playbooks.insert(playbook.name.clone(), playbook);
+                }
+                Err(problems) => catalogue.refused.push((name, problems)),
+            }
+        }
+        for (name, problems) in &catalogue.refused {
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(file = name, "a runbook file is refused: {first}");
+        }
+        Ok(catalogue)
+    }
+
+    /// A playbook by name; the error names the nearest.
+    pub fn get(&self, name: &str) -> Result<&Playbook, AppError> {
+        self.playbooks.get(name).ok_or_else(|| {
+            let near = crate::config::nearest(name, self.playbooks.keys().map(String::as_str));
+            AppError::NotFound { kind: "playbook", key: format!("{name}{near}") }
+        })
+    }
+}
+
+fn read_folder(folder: &Path, part: &str) -> Result<Vec<(String, String)>, AppError> {
+    let fail = |error: std::io::Error| {
+        AppError::Refused(format!("{} cannot be read: {error}", folder.display()))
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if !part.is_empty() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    let mut texts = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(fail)?.path();
+        if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let name = Path::new(part).join(name.unwrap_or_default()).display().to_string();
+            texts.push((name, std::fs::read_to_string(&path).map_err(fail)?));
+        }
+    }
+    texts.sort();
+    Ok(texts)
+}
+
+impl App {
+    /// Fills a playbook in for an environment.
+    pub fn plan_run(&self, draft: &RunDraft) -> Result<Plan, AppError> {
+        let catalogue = self.catalogue.load();
+        let playbook = catalogue.get(&draft.playbook)?;
+        let mut inputs = draft.inputs.clone();
+        if playbook.inputs.iter().any(|input| input.name == "reason") {
+            inputs.entry("reason".to_owned()).or_insert_with(|| json!(draft.reason.trim()));
+        }
+        let reason = draft.reason.trim();
+        Ok(compile(playbook, &catalogue.templates, &draft.environment, &inputs, reason)?)
+    }
+
+    /// What a run would do, step by step. Changes nothing.
+    pub async fn preview_run(
+        self: &Arc<Self>,
+        who: &Who,
+        draft: &RunDraft,
+    ) -> Result<(Plan, Preview), AppError> {
+        who.must(Role::Viewer, &draft.environment, "look at playbooks")?;
+        self.get_environment(&draft.environment).await?;
+        let plan = self.plan_run(draft)?;
+        let preview = dry_run(&plan, &world(self, None)).await;
+        Ok((plan, preview))
+    }
+
+    /// Starts a run: its plan is frozen and committed, and this node drives it at once.
+    pub async fn start_run(self: &Arc<Self>, who: &Who, draft: RunDraft) -> Result<RunRow, AppError> {
+        who.must(Role::Operator, &draft.environment, "run playbooks")?;
+        let environment = self.get_environment(&draft.environment).await?;
+        let reason: String = draft.reason.trim().chars().take(1_000).collect();
+        if reason.is_empty() && environment.protected {
+            let message = format!("{} is protected: say why", environment.name);
+            return Err(AppError::invalid("reason", message));
+        }
+        let plan = self.plan_run(&draft)?;
+        let sha256 = plan.sha256();
+        let now = self.clock.now();
+        let run = NewRun {
+            id: self.ids.next("run"),
+            playbook: plan.playbook.clone(),
+            title: plan.title.clone(),
+            environment: draft.environment.clone(),
+            concurrency_key: plan.concurrency_key.clone(),
+            plan: serde_json::to_string(&plan).map_err(|e| AppError::Internal(Box::new(e)))?,
+            plan_sha256: sha256.clone(),
+            reason: reason.clone(),
+            trigger: draft.trigger.to_owned(),
+            requested_by: who.name.clone(),
+            created_at: now,
+            deadline_at: now + plan.deadline_ms.cast_signed(),
+        };
+        let detail = json!({
+            "playbook": run.playbook, "plan_sha256": sha256, "trigger": run.trigger,
+            "inputs": plan.inputs,
+        });
+        let first = self.person_row(&run.id, &run.environment, who, &reason, Phase::Note, detail);
+        self.store.create_run(&run, first).await.map_err(|error| match error {
+            switchback_store::StoreError::Exists { key, .. } => {
+                AppError::Refused(format!("run {key} is already doing this; wait for it or cancel it"))
+            }
+            error => error.into(),
+        })?;
+        tracing::info!(run.id = run.id, environment.key = run.environment, "run of `{}` started", run.playbook);
+        self.drive_if_free(&run.id).await;
+        Ok(self.store.get_run(&run.id).await?)
+    }
+
+    fn person_row(
+        &self,
+        run: &str,
+        environment: &str,
+        who: &Who,
+        reason: &str,
+        phase: Phase,
+        detail: Value,
+    ) -> switchback_store::NewEntry {
+        switchback_store::NewEntry {
+            run_id: run.to_owned(),
+            environment: environment.to_owned(),
+            step_id: String::new(),
+            attempt: 0,
+            phase: phase.as_str().to_owned(),
+            actor: who.name.clone(),
+            reason: reason.to_owned(),
+            before: None,
+            after: None,
+            duration_ms: None,
+            detail,
+            at: self.clock.now(),
+        }
+    }
+
+    /// Takes a run that nobody drives, and drives it beside everything else.
+    async fn drive_if_free(self: &Arc<Self>, id: &str) {
+        let is_new = self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        if !is_new {
+            return;
+        }
+        let now = self.clock.now();
+        let ttl = LEASE_TTL_MS.cast_signed();
+        let claimed = self.store.claim_run(id, &self.hub.node, now, ttl).await;
+        let Ok(Some(lease)) = claimed else {
+            self.driving.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+            return;
+        };
+        let app = Arc::clone(self);
+        tokio::spawn(async move {
+            let id = lease.run_id.clone();
+            app.drive_to_the_end(lease).await;
+            app.driving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+    }
+
+    async fn drive_to_the_end(self: &Arc<Self>, fence: switchback_store::Lease) {
+        let id = fence.run_id.clone();
+        let Ok(row) = self.store.get_run(&id).await else { return };
+        let _ = self.store.set_run_state(&fence, RunState::Running.as_str()).await;
+        let lease = Lease {
+            run_id: id.clone(),
+            owner: self.hub.node.clone(),
+            epoch: fence.epoch,
+            ttl_ms: LEASE_TTL_MS,
+        };
+        let playbook = row.playbook.clone();
+        match drive(&id, &lease, &world(self, Some(row))).await {
+            Ok(ending) => {
+                let outcome = RunState::from(ending).as_str().to_owned();
+                tracing::info!(run.id = id, "run of `{playbook}` ended: {outcome}");
+                self.metrics.runs.get_or_create(&Outcome { playbook, outcome }).inc();
+            }
+            Err(DriveError::Fenced) => {
+                tracing::warn!(run.id = id, "another node drives this run now");
+            }
+            Err(error) => {
+                tracing::error!(run.id = id, error = ?error, "the run stopped; it will be taken up again");
+                let _ = self.store.release_lease(&fence).await;
+            }
+        }
+        self.hub.publish(News::Run(id));
+    }
+
+    /// Drives runs that nobody drives: after a crash, a lost lease, a person's decision.
+    pub async fn run_playbooks(self: Arc<Self>) {
+        loop {
+            match self.store.list_due_runs(self.clock.now()).await {
+                Ok(due) => {
+                    for id in due {
+                        self.drive_if_free(&id).await;
+                    }
+                }
+                Err(error) => tracing::debug!(error = %error, "runs cannot be looked up"),
+            }
+            tokio::select! {
+                () = self.runner.notified() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Runs, newest first.
+    pub async fn list_runs(&self, who: &Who, filter: &RunFilter) -> Result<Vec<RunRow>, AppError> {
+        let environment = filter.environment.as_deref().unwrap_or(EVERYWHERE);
+        who.must(Role::Viewer, environment, "look at runs")?;
+        Ok(self.store.list_runs(filter).await?)
+    }
+
+    /// One run, with its plan, its rows and what they add up to.
+    pub async fn get_run(&self, who: &Who, id: &str) -> Result<RunDetail, AppError> {
+        let run = self.store.get_run(id).await?;
+        who.must(Role::Viewer, &run.environment, "look at runs")?;
+        let plan: Plan = serde_json::from_str(&run.plan).map_err(|e| AppError::Internal(Box::new(e)))?;
+        let log = self.store.list_entries(id).await?;
+        let entries: Vec<Entry> = log
+            .iter()
+            .filter_map(to_entry)
+            .filter(|entry| entry.row.phase != Phase::Note)
+            .collect();
+        let view = RunView::of(&plan, &entries);
+        let state = view.state(&plan);
+        let incidents = self.store.list_incidents_of_run(id).await?;
+        let incidents = incidents.into_iter().map(|incident| incident.id).collect();
+        Ok(RunDetail { run, plan, view, state, log, incidents })
+    }
+
+    /// Asks a run to stop and put back what it did.
+    pub async fn cancel_run(&self, who: &Who, id: &str, reason: &str) -> Result<(), AppError> {
+        self.say_to_run(who, id, reason, |person, at| NewEntry::cancel(id, at, person)).await
+    }
+
+    /// Says yes or no to a step that waits for people. The one who started the run has no vote.
+    pub async fn approve_step(
+        &self,
+        who: &Who,
+        id: &str,
+        step: &str,
+        granted: bool,
+        comment: &str,
+    ) -> Result<(), AppError> {
+        let run = self.store.get_run(id).await?;
+        if granted && run.requested_by == who.name {
+            let message = "somebody else must approve: you started this run";
+            return Err(AppError::Refused(message.to_owned()));
+        }
+        let plan: Plan = serde_json::from_str(&run.plan).map_err(|e| AppError::Internal(Box::new(e)))?;
+        if plan.step(step).is_none() {
+            return Err(AppError::NotFound { kind: "step", key: step.to_owned() });
+        }
+        self.say_to_run(who, id, comment, |person, at| {
+            NewEntry::approval(id, step, at, granted, person)
+        })
+        .await
+    }
+
+    /// Decides about a parked run: it was done, do it again, or undo.
+    pub async fn decide_run(
+        &self,
+        who: &Who,
+        id: &str,
+        step: &str,
+        decision: Decision,
+        comment: &str,
+    ) -> Result<(), AppError> {
+        if self.store.get_run(id).await?.state != RunState::Parked.as_str() {
+            return Err(AppError::Refused("this run waits for no decision".to_owned()));
+        }
+        self.say_to_run(who, id, comment, |person, at| {
+            NewEntry::decision(id, step, at, decision, person)
+        })
+        .await
+    }
+
+    async fn say_to_run(
+        &self,
+        who: &Who,
+        id: &str,
+        comment: &str,
+        entry: impl FnOnce(&Person, i64) -> NewEntry,
+    ) -> Result<(), AppError> {
+        let run = self.store.get_run(id).await?;
+        who.must(Role::Operator, &run.environment, "steer runs")?;
+        let own = who.role_in(&run.environment).unwrap_or_default();
+        let all = [Role::Viewer, Role::Editor, Role::Operator, Role::Admin];
+        let roles = all.iter().filter(|role| **role <= own).map(|role| role_name(*role).to_owned());
+        let comment = comment.trim().chars().take(1_000).collect();
+        let person = Person { name: who.name.clone(), roles: roles.collect(), comment };
+        let entry = entry(&person, self.clock.now());
+        let mut row = self.person_row(id, &run.environment, who, &person.comment, entry.phase, entry.detail);
+        row.step_id = entry.step_id;
+        self.store.append_by_person(row).await?;
+        self.announce(News::Run(id.to_owned())).await;
+        Ok(())
+    }
+
+    /// Checks the whole chain of the log, and names the first broken row.
+    pub async fn verify_log(&self, who: &Who) -> Result<ChainReport, AppError> {
+        who.must(Role::Viewer, EVERYWHERE, "verify the log")?;
+        let mut head = ChainHead { seq: 0, hash: String::new() };
+        loop {
+            let rows = self.store.page_entries(head.seq, VERIFY_PAGE).await?;
+            if rows.is_empty() {
+                break;
+            }
+            match verify_rows(head.clone(), &rows) {
+                Ok(next) => head = next,
+                Err(problem) => return Ok(broken(problem, &head)),
+            }
+        }
+        let expected = self.store.chain_head().await?;
+        if expected.seq > head.seq || (expected.seq == head.seq && expected.hash != head.hash) {
+            let what = "the newest rows are missing: the chain should end later".to_owned();
+            return Ok(broken(ChainProblem { seq: head.seq + 1, what }, &head));
+        }
+        let (rows, head_hash) = (head.seq, head.hash);
+        Ok(ChainReport { rows, ok: true, broken_row: None, problem: None, head_hash })
+    }
+
+    /// Lints a playbook's text against the templates that this server knows.
+    pub fn lint_playbook(&self, text: &str) -> Vec<Problem> {
+        lint::lint(text, &self.catalogue.load().templates)
+    }
+}
+
+fn broken(problem: ChainProblem, head: &ChainHead) -> ChainReport {
+    ChainReport {
+        rows: head.seq,
+        ok: false,
+        broken_row: Some(problem.seq),
+        problem: Some(problem.what),
+        head_hash: head.hash.clone(),
+    }
+}
+
+impl From<Problem> for Wrong {
+    fn from(problem: Problem) -> Self {
+        Self { field: problem.path, message: problem.message }
+    }
+}

@@ -1,0 +1,373 @@
+//! The playbook engine's ports, over the store, the hub and the use cases. One value per run, so that
+//! every write carries the run and the person behind it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use switchback_core::model::{Millis, Revision};
+use switchback_core::wire;
+use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
+use switchback_playbook::ports::{
+    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, Http, HttpAnswer, HttpQuestion,
+    IncidentText, Incidents, Notice, Notices, PortError, Progress, World,
+};
+use switchback_playbook::state::RunState;
+use switchback_store::{self as store, RunRow, StoreError};
+
+use super::App;
+use super::error::AppError;
+use super::incidents::{IncidentDraft, UpdateDraft};
+use super::who::Who;
+use crate::live::News;
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The ports of one run; of a dry run when `run` is `None`.
+struct Ports {
+    app: Arc<App>,
+    run: Option<RunRow>,
+    /// When each step's effect began, for the log's durations.
+    began: Mutex<BTreeMap<String, Millis>>,
+}
+
+/// The world as one run sees it.
+pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
+    let ports = Arc::new(Ports { app: Arc::clone(app), run, began: Mutex::default() });
+    World {
+        journal: ports.clone(),
+        flags: ports.clone(),
+        convergence: ports.clone(),
+        incidents: ports.clone(),
+        notices: ports.clone(),
+        http: ports.clone(),
+        clock: ports.clone(),
+        progress: ports,
+    }
+}
+
+impl Ports {
+    fn who(&self) -> Who {
+        let name = self.run.as_ref().map_or("switchback", |run| run.requested_by.as_str());
+        let mut who = Who::with_role(name, store::Role::Admin);
+        who.run_id = self.run.as_ref().map(|run| run.id.clone());
+        who
+    }
+
+    /// A row for the log, with who, why and how long.
+    fn row(&self, entry: NewEntry) -> store::NewEntry {
+        let (environment, reason, actor) = match &self.run {
+            Some(run) => (run.environment.clone(), run.reason.clone(), run.requested_by.clone()),
+            None => Default::default(),
+        };
+        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        let duration_ms = match entry.phase {
+            Phase::Intent | Phase::UndoIntent => {
+                began.insert(entry.step_id.clone(), entry.at);
+                None
+            }
+            Phase::Done | Phase::Failed | Phase::Undone | Phase::UndoFailed => {
+                began.get(&entry.step_id).map(|at| entry.at - at)
+            }
+            Phase::Finished => self.run.as_ref().map(|run| entry.at - run.created_at),
+            _ => None,
+        };
+        store::NewEntry {
+            run_id: entry.run_id,
+            environment,
+            step_id: entry.step_id,
+            attempt: entry.attempt,
+            phase: entry.phase.as_str().to_owned(),
+            actor,
+            reason,
+            before: None,
+            after: None,
+            duration_ms,
+            detail: entry.detail,
+            at: entry.at,
+        }
+    }
+}
+
+/// A row of the log as the engine reads it; rows of later releases are passed over.
+pub fn to_entry(row: &store::LogEntry) -> Option<Entry> {
+    let phase = serde_json::from_value(Value::String(row.phase.clone())).ok()?;
+    Some(Entry {
+        seq: row.seq,
+        epoch: row.epoch,
+        row: NewEntry {
+            run_id: row.run_id.clone(),
+            step_id: row.step_id.clone(),
+            attempt: row.attempt,
+            phase,
+            at: row.at,
+            detail: row.detail.clone(),
+        },
+    })
+}
+
+fn fence_of(lease: &Lease) -> store::Lease {
+    store::Lease { run_id: lease.run_id.clone(), epoch: lease.epoch }
+}
+
+fn port_error(error: StoreError) -> PortError {
+    match error {
+        StoreError::Fenced { .. } => PortError::Fenced,
+        StoreError::NotFound { kind, key } => PortError::NotFound(format!("{kind} `{key}`")),
+        StoreError::Stale { current } => {
+            PortError::Conflict(format!("it is at revision {current} now"))
+        }
+        StoreError::Refused(why) => PortError::Refused(why),
+        error if error.is_outage() => {
+            tracing::warn!(error = ?error, "the database did not answer a run");
+            PortError::Unavailable(error.to_string())
+        }
+        error => PortError::Refused(error.to_string()),
+    }
+}
+
+impl From<StoreError> for PortErrorBox {
+    fn from(error: StoreError) -> Self {
+        Self(port_error(error))
+    }
+}
+
+/// Lets the store's generic closures end in a port's error.
+struct PortErrorBox(PortError);
+
+fn app_error(error: AppError) -> PortError {
+    match error {
+        AppError::NotFound { kind, key } => PortError::NotFound(format!("{kind} `{key}`")),
+        AppError::Unavailable(source) => port_error(source),
+        other => PortError::Refused(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl Journal for Ports {
+    async fn load(&self, run_id: &str) -> Result<RunRecord, PortError> {
+        let run = self.app.store.get_run(run_id).await.map_err(port_error)?;
+        let rows = self.app.store.list_entries(run_id).await.map_err(port_error)?;
+        let plan = serde_json::from_str(&run.plan)
+            .map_err(|error| PortError::Refused(format!("the plan cannot be read: {error}")))?;
+        Ok(RunRecord {
+            run_id: run.id,
+            plan,
+            started_at: run.created_at,
+            entries: rows.iter().filter_map(to_entry).filter(|e| e.row.phase != Phase::Note).collect(),
+        })
+    }
+
+    async fn append(&self, lease: &Lease, entry: NewEntry) -> Result<u64, PortError> {
+        let row = self.row(entry);
+        let kept = self.app.store.append_entry(&fence_of(lease), row).await.map_err(port_error)?;
+        Ok(kept.seq)
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<(), PortError> {
+        let ttl_ms = lease.ttl_ms.cast_signed();
+        let now = self.app.clock.now();
+        self.app.store.renew_lease(&fence_of(lease), now, ttl_ms).await.map_err(port_error)
+    }
+
+    async fn finish(
+        &self,
+        lease: &Lease,
+        state: RunState,
+        entry: NewEntry,
+    ) -> Result<(), PortError> {
+        let (fence, row) = (fence_of(lease), self.row(entry));
+        let store = &self.app.store;
+        let ended = if state.is_over() {
+            store.finish_run(&fence, state.as_str(), row).await
+        } else {
+            store.park_run(&fence, state.as_str(), row).await
+        };
+        ended.map_err(port_error)
+    }
+}
+
+#[async_trait]
+impl Flags for Ports {
+    async fn read(&self, environment: &str, flag: &str) -> Result<FlagSnapshot, PortError> {
+        let row = self.app.store.get_flag(environment, flag).await.map_err(port_error)?;
+        let (revision, value_type) = (row.revision, row.flag.value_type);
+        Ok(FlagSnapshot { revision, value_type, state: row.state })
+    }
+
+    async fn apply(
+        &self,
+        lease: &Lease,
+        write: FlagWrite,
+        outcome: NewEntry,
+    ) -> Result<Revision, PortError> {
+        let FlagWrite { environment, flag, expected_revision, state, reason } = write;
+        let who = self.who();
+        let by = self.app.stamp(&who, &reason);
+        let decide = |_: &_, current: u64| {
+            if current == expected_revision {
+                return Ok(state);
+            }
+            let message = format!("`{flag}` is at revision {current} now");
+            Err(PortErrorBox(PortError::Conflict(message)))
+        };
+        let row = |changed: &store::ChangedFlag| {
+            let mut row = self.row(outcome.with_revision(changed.revision));
+            row.before = serde_json::to_value(&changed.before).ok();
+            row.after = serde_json::to_value(&changed.after).ok();
+            row
+        };
+        let place = (environment.as_str(), flag.as_str(), "playbook");
+        let fence = fence_of(lease);
+        let changed = self.app.store.change_flag_in_run(&fence, place, &by, decide, row).await;
+        let (changed, _) = changed.map_err(|error: PortErrorBox| error.0)?;
+        if changed.changed {
+            self.app.announce(News::Environment(environment)).await;
+        }
+        Ok(changed.revision)
+    }
+}
+
+#[async_trait]
+impl Convergence for Ports {
+    async fn status(
+        &self,
+        environment: &str,
+        revision: Option<Revision>,
+    ) -> Result<Converged, PortError> {
+        let found = self.app.hub.convergence(environment, revision);
+        let crate::live::Convergence { revision, connected, acked, .. } = found;
+        Ok(Converged { revision, connected, acked })
+    }
+}
+
+fn word<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, PortError> {
+    serde_json::from_value(Value::String(text.to_owned()))
+        .map_err(|_| PortError::Refused(format!("`{text}` is not a {what}")))
+}
+
+fn words<T: DeserializeOwned>(
+    what: &str,
+    texts: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, T>, PortError> {
+    texts.iter().map(|(key, text)| Ok((key.clone(), word(what, text)?))).collect()
+}
+
+#[async_trait]
+impl Incidents for Ports {
+    async fn open(
+        &self,
+        key: &str,
+        _environment: &str,
+        text: &IncidentText,
+    ) -> Result<String, PortError> {
+        let draft = IncidentDraft {
+            name: text.title.clone(),
+            status: word("status", &text.status)?,
+            impact: word("impact", &text.impact)?,
+            components: words("component status", &text.components)?,
+            body: text.body.clone(),
+            template: Some(text.template.clone()),
+        };
+        let opened = self.app.open_incident(&self.who(), draft, Some(key.to_owned())).await;
+        Ok(opened.map_err(app_error)?.id)
+    }
+
+    async fn find_by_key(&self, key: &str) -> Result<Option<String>, PortError> {
+        let found = self.app.store.find_incident_by_key(key).await.map_err(port_error)?;
+        Ok(found.map(|incident| incident.id))
+    }
+
+    async fn find_open(
+        &self,
+        _environment: &str,
+        template: &str,
+    ) -> Result<Option<String>, PortError> {
+        let found = self.app.store.find_open_incident(template).await.map_err(port_error)?;
+        Ok(found.map(|incident| incident.id))
+    }
+
+    async fn update(&self, key: &str, id: &str, text: &IncidentText) -> Result<(), PortError> {
+        let draft = UpdateDraft {
+            status: word("status", &text.status)?,
+            body: text.body.clone(),
+            components: words("component status", &text.components)?,
+        };
+        let updated = self.app.update_incident(&self.who(), id, draft, Some(key.to_owned())).await;
+        updated.map(drop).map_err(app_error)
+    }
+}
+
+#[async_trait]
+impl Notices for Ports {
+    async fn post(&self, key: &str, environment: &str, notice: &Notice) -> Result<(), PortError> {
+        let notice = wire::Notice {
+            id: key.to_owned(),
+            severity: notice.severity.clone(),
+            title: notice.title.clone(),
+            message: notice.message.clone(),
+            at: self.app.clock.now(),
+            expires_at: Some(notice.expires_at),
+        };
+        let by = self.app.stamp(&self.who(), "");
+        self.app.store.send_notice(environment, &notice, &by).await.map_err(port_error)?;
+        self.app.announce(News::Notice(environment.to_owned())).await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Http for Ports {
+    async fn ask(&self, question: &HttpQuestion) -> Result<HttpAnswer, PortError> {
+        let refused = |error: reqwest::Error| {
+            PortError::Unavailable(format!("no answer: {}", error.without_url()))
+        };
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_millis(question.timeout_ms))
+            .no_proxy()
+            .build()
+            .map_err(refused)?;
+        let method = question
+            .method
+            .parse()
+            .map_err(|_| PortError::Refused(format!("`{}` is not a method", question.method)))?;
+        let mut answer = client.request(method, &question.url).send().await.map_err(refused)?;
+        let status = answer.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(refused)? {
+            let room = BODY_BYTES_MAX - body.len();
+            body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+            if body.len() >= BODY_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(HttpAnswer { status, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+#[async_trait]
+impl Clock for Ports {
+    fn now_ms(&self) -> Millis {
+        self.app.clock.now()
+    }
+
+    async fn sleep_until(&self, at: Millis) {
+        loop {
+            let left = at - self.app.clock.now();
+            if left <= 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(left.cast_unsigned().min(1_000))).await;
+        }
+    }
+}
+
+impl Progress for Ports {
+    fn moved(&self, run_id: &str) {
+        self.app.hub.publish(News::Run(run_id.to_owned()));
+    }
+}

@@ -1,0 +1,76 @@
+//! The server's background tasks: supervised, restarted with back-off, seen in `/readyz`.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::App;
+use crate::live::listener;
+
+const RESTART_MIN: Duration = Duration::from_millis(200);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+const WRITE_USAGE_EVERY: Duration = Duration::from_secs(10);
+const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
+
+/// How often each task had to be restarted.
+#[derive(Default)]
+pub struct Tasks {
+    restarts: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Tasks {
+    /// Restarts by task.
+    pub fn states(&self) -> BTreeMap<&'static str, u64> {
+        self.restarts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl App {
+    /// Starts everything that runs beside the requests.
+    pub fn start_tasks(self: &Arc<Self>) {
+        let app = self;
+        app.supervise("listener", |app| listener::listen(app));
+        app.supervise("poll", |app| listener::poll(app));
+        app.supervise("exchange", |app| listener::exchange(app));
+        app.supervise("pages", |app| Arc::clone(&app.hub).tell_pages());
+        app.supervise("runner", |app| app.run_playbooks());
+        app.supervise("usage", |app| async move {
+            loop {
+                tokio::time::sleep(WRITE_USAGE_EVERY).await;
+                app.write_usage().await;
+            }
+        });
+        app.supervise("sweep", |app| async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                app.sweep().await;
+            }
+        });
+    }
+
+    /// Runs a task for the life of the server; one that panics is started again, ever later.
+    fn supervise<F, T>(self: &Arc<Self>, name: &'static str, task: F)
+    where
+        F: Fn(Arc<Self>) -> T + Send + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let app = Arc::clone(self);
+        app.tasks.restarts.lock().unwrap_or_else(PoisonError::into_inner).insert(name, 0);
+        tokio::spawn(async move {
+            let mut wait = RESTART_MIN;
+            loop {
+                match tokio::spawn(task(Arc::clone(&app))).await {
+                    Ok(()) => return, // nothing to do here, such as listening on SQLite
+                    Err(error) => tracing::error!(task = name, error = %error, "a task failed"),
+                }
+                {
+                    let mut all = app.tasks.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+                    *all.entry(name).or_insert(0) += 1;
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RESTART_MAX);
+            }
+        });
+    }
+}

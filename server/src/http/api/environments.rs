@@ -1,0 +1,201 @@
+//! Projects, environments, their clients and convergence.
+
+use actix_web::web::{Data, Json, Path, Query};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use switchback_core::wire::Notice;
+use switchback_store::{Environment, NewEnvironment, Project};
+
+use crate::app::AppError;
+use crate::app::environments::RestorePreview;
+use crate::http::State;
+use crate::http::auth::Caller;
+use crate::http::endpoint::Endpoint;
+use crate::http::page::{Page, PageQuery};
+use crate::live::{ClientView, Convergence};
+
+type Answer<T> = Result<Json<T>, AppError>;
+
+pub fn endpoints() -> Vec<Endpoint> {
+    crate::http::endpoint::endpoints! {"Environments":
+        get "/api/v1/projects" list_projects "Projects, by key." => Page<Project>;
+        post "/api/v1/projects" create_project "Make a project." body ProjectBody => Project;
+        get "/api/v1/environments" list_environments "Environments, in their order." => Page<Environment>;
+        post "/api/v1/environments" create_environment "Make an environment; every boolean flag is off in it."
+            body EnvironmentBody => Environment;
+        get "/api/v1/environments/{environment}" get_environment "One environment." => Environment;
+        put "/api/v1/environments/{environment}/protection" protect_environment
+            "Say whether changes must be given a reason." body ProtectionBody => Environment;
+        post "/api/v1/environments/{environment}/restore/preview" preview_restore
+            "What putting every flag back to a moment would change. Changes nothing." body MomentBody => RestorePreview;
+        post "/api/v1/environments/{environment}/restore" restore_environment
+            "Put every flag back to a moment, in one revision." body RestoreBody => RestorePreview;
+        get "/api/v1/environments/{environment}/convergence" get_convergence
+            "How far a revision has come among the connected clients.", query RevisionQuery => Convergence;
+        get "/api/v1/environments/{environment}/clients" list_clients
+            "Clients connected to this node, longest silent first.", query ClientQuery => Page<ClientView>;
+        get "/api/v1/environments/{environment}/notices" list_notices "In-app messages that still matter." => Page<Notice>;
+    }
+}
+
+/// A project to make.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProjectBody {
+    key: String,
+    name: String,
+    #[serde(default)]
+    description: String,
+}
+
+/// An environment to make.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EnvironmentBody {
+    key: String,
+    name: String,
+    /// `development`, `staging`, `production` or a word of yours.
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    protected: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProtectionBody {
+    protected: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MomentBody {
+    /// UTC milliseconds.
+    at: i64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RestoreBody {
+    /// UTC milliseconds.
+    at: i64,
+    /// The revision of the preview.
+    revision: u64,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct RevisionQuery {
+    /// The newest when not given.
+    revision: Option<u64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct ClientQuery {
+    /// In app, instance or SDK.
+    text: Option<String>,
+    /// Only those that have not acknowledged the newest revision.
+    #[serde(default)]
+    stragglers: bool,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+async fn list_projects(app: Data<State>, caller: Caller) -> Answer<Page<Project>> {
+    let all = app.list_projects(&caller.0).await?;
+    Ok(Json(Page { total: Some(all.len()), items: all, next: None }))
+}
+
+async fn create_project(
+    app: Data<State>,
+    caller: Caller,
+    body: Json<ProjectBody>,
+) -> Answer<Project> {
+    let ProjectBody { key, name, description } = body.into_inner();
+    Ok(Json(app.create_project(&caller.0, &key, &name, &description).await?))
+}
+
+async fn list_environments(app: Data<State>, caller: Caller) -> Answer<Page<Environment>> {
+    let all = app.list_environments(&caller.0).await?;
+    Ok(Json(Page { total: Some(all.len()), items: all, next: None }))
+}
+
+async fn create_environment(
+    app: Data<State>,
+    caller: Caller,
+    body: Json<EnvironmentBody>,
+) -> Answer<Environment> {
+    let EnvironmentBody { key, name, kind, protected } = body.into_inner();
+    let position = app.known_environments().len() as i64;
+    let new = NewEnvironment { key, name, kind, protected, position };
+    Ok(Json(app.create_environment(&caller.0, new).await?))
+}
+
+async fn get_environment(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Answer<Environment> {
+    let all = app.list_environments(&caller.0).await?;
+    let key = path.into_inner();
+    let found = all.into_iter().find(|environment| environment.key == key);
+    found.map(Json).ok_or(AppError::NotFound { kind: "environment", key })
+}
+
+async fn protect_environment(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<ProtectionBody>,
+) -> Answer<Environment> {
+    Ok(Json(app.protect_environment(&caller.0, &path, body.protected).await?))
+}
+
+async fn preview_restore(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<MomentBody>,
+) -> Answer<RestorePreview> {
+    Ok(Json(app.preview_restore(&caller.0, &path, body.at).await?))
+}
+
+async fn restore_environment(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<RestoreBody>,
+) -> Answer<RestorePreview> {
+    let RestoreBody { at, revision, reason } = body.into_inner();
+    Ok(Json(app.restore_environment(&caller.0, &path, at, revision, &reason).await?))
+}
+
+async fn get_convergence(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    query: Query<RevisionQuery>,
+) -> Answer<Convergence> {
+    Ok(Json(app.convergence(&caller.0, &path, query.revision).await?))
+}
+
+async fn list_clients(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    query: Query<ClientQuery>,
+) -> Answer<Page<ClientView>> {
+    let ClientQuery { text, stragglers, limit, cursor } = query.into_inner();
+    let all = app.list_clients(&caller.0, &path, text.as_deref(), stragglers).await?;
+    Ok(Json(PageQuery { limit, cursor }.cut(all)?))
+}
+
+async fn list_notices(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Answer<Page<Notice>> {
+    let all = app.list_notices(&caller.0, &path).await?;
+    Ok(Json(Page { total: Some(all.len()), items: all, next: None }))
+}

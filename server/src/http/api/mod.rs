@@ -1,0 +1,29 @@
+//! The management API under `/api/v1`, by noun.
+
+pub mod environments;
+pub mod flags;
+pub mod incidents;
+pub mod log;
+pub mod people;
+pub mod playbooks;
+pub mod segments;
+pub mod tokens;
+
+use super::endpoint::Endpoint;
+
+/// Every endpoint of the API, in the order of its document.
+pub fn endpoints() -> Vec<Endpoint> {
+    [
+        environments::endpoints(),
+        flags::endpoints(),
+        segments::endpoints(),
+        playbooks::endpoints(),
+        incidents::endpoints(),
+        log::endpoints(),
+        tokens::endpoints(),
+        people::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,268 @@
+//! Playbooks and their runs.
+
+use std::collections::BTreeMap;
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Json, Path, Query};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use switchback_playbook::journal::Decision;
+use switchback_store::{RunFilter, RunRow};
+
+use crate::app::AppError;
+use crate::app::playbooks::RunDraft;
+use crate::http::State;
+use crate::http::auth::Caller;
+use crate::http::endpoint::Endpoint;
+use crate::http::page::{Page, PageQuery, page_of};
+
+type Answer<T> = Result<Json<T>, AppError>;
+
+pub fn endpoints() -> Vec<Endpoint> {
+    crate::http::endpoint::endpoints! {"Playbooks":
+        get "/api/v1/playbooks" list_playbooks "Playbooks with their inputs and steps." => Page<Playbook>;
+        get "/api/v1/playbooks/{playbook}" get_playbook "One playbook." => Playbook;
+        post "/api/v1/playbooks/lint" lint_playbook "What is wrong with a playbook's text, with line and column." body LintBody => Value;
+        post "/api/v1/playbooks/{playbook}/preview" preview_run "What each step would do. Changes nothing." body RunBody => Value;
+        post "/api/v1/playbooks/{playbook}/runs" start_run "Start a run." body RunBody => RunSummary;
+        get "/api/v1/runs" list_runs "Runs, newest first.", query ListQuery => Page<RunSummary>;
+        get "/api/v1/runs/{run}" get_run "One run: its plan, its steps, its rows in the log." => Value;
+        post "/api/v1/runs/{run}/cancel" cancel_run "Stop a run and put back what it did." body CommentBody;
+        post "/api/v1/runs/{run}/steps/{step}/approval" approve_step "Say yes or no to a step that waits for people." body ApprovalBody;
+        post "/api/v1/runs/{run}/decision" decide_run "Decide about a parked run: was_done, redo or undo." body DecisionBody;
+    }
+}
+
+/// A playbook.
+#[derive(Serialize, JsonSchema)]
+struct Playbook {
+    name: String,
+    title: String,
+    description: String,
+    owner: String,
+    deadline_ms: u64,
+    /// What speaks for running it.
+    decision: Vec<String>,
+    inputs: Value,
+    /// Step ids and kinds, in order.
+    steps: Vec<StepSummary>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct StepSummary {
+    id: String,
+    kind: String,
+}
+
+impl From<&switchback_playbook::format::Playbook> for Playbook {
+    fn from(playbook: &switchback_playbook::format::Playbook) -> Self {
+        Self {
+            name: playbook.name.clone(),
+            title: playbook.title.clone(),
+            description: playbook.description.clone(),
+            owner: playbook.owner.clone(),
+            deadline_ms: playbook.deadline_ms,
+            decision: playbook.decision.clone(),
+            inputs: json!(playbook.inputs),
+            steps: playbook
+                .steps
+                .iter()
+                .map(|step| StepSummary { id: step.id.clone(), kind: step.call.kind.clone() })
+                .collect(),
+        }
+    }
+}
+
+/// A run without its plan.
+#[derive(Serialize, JsonSchema)]
+struct RunSummary {
+    id: String,
+    playbook: String,
+    title: String,
+    environment: String,
+    state: String,
+    reason: String,
+    requested_by: String,
+    trigger: String,
+    plan_sha256: String,
+    created_at: i64,
+    deadline_at: i64,
+    finished_at: Option<i64>,
+}
+
+impl From<RunRow> for RunSummary {
+    fn from(run: RunRow) -> Self {
+        Self {
+            id: run.id,
+            playbook: run.playbook,
+            title: run.title,
+            environment: run.environment,
+            state: run.state,
+            reason: run.reason,
+            requested_by: run.requested_by,
+            trigger: run.trigger,
+            plan_sha256: run.plan_sha256,
+            created_at: run.created_at,
+            deadline_at: run.deadline_at,
+            finished_at: run.finished_at,
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RunBody {
+    environment: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    inputs: BTreeMap<String, Value>,
+    /// `cli` or `api`; `api` when not given.
+    trigger: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LintBody {
+    text: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CommentBody {
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ApprovalBody {
+    approve: bool,
+    #[serde(default)]
+    comment: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DecisionBody {
+    /// The parked step; empty for the run itself.
+    #[serde(default)]
+    step: String,
+    /// `was_done`, `redo` or `undo`.
+    #[schemars(with = "String")]
+    decision: Decision,
+    #[serde(default)]
+    comment: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct ListQuery {
+    playbook: Option<String>,
+    environment: Option<String>,
+    /// Only those that are not over.
+    #[serde(default)]
+    active: bool,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+impl RunBody {
+    fn draft(self, playbook: &str) -> RunDraft {
+        let Self { environment, reason, inputs, trigger } = self;
+        let trigger = if trigger.as_deref() == Some("cli") { "cli" } else { "api" };
+        RunDraft { playbook: playbook.to_owned(), environment, reason, inputs, trigger }
+    }
+}
+
+async fn list_playbooks(app: Data<State>, _caller: Caller) -> Json<Page<Playbook>> {
+    let catalogue = app.catalogue.load();
+    let items: Vec<Playbook> = catalogue.playbooks.values().map(Playbook::from).collect();
+    Json(Page { total: Some(items.len()), items, next: None })
+}
+
+async fn get_playbook(app: Data<State>, _caller: Caller, path: Path<String>) -> Answer<Playbook> {
+    Ok(Json(app.catalogue.load().get(&path)?.into()))
+}
+
+async fn lint_playbook(app: Data<State>, _caller: Caller, body: Json<LintBody>) -> Json<Value> {
+    Json(json!({"problems": app.lint_playbook(&body.text)}))
+}
+
+async fn preview_run(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<RunBody>,
+) -> Answer<Value> {
+    let draft = body.into_inner().draft(&path);
+    let (plan, preview) = app.preview_run(&caller.0, &draft).await?;
+    Ok(Json(json!({"plan": plan, "preview": preview})))
+}
+
+async fn start_run(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<RunBody>,
+) -> Result<HttpResponse, AppError> {
+    let draft = body.into_inner().draft(&path);
+    let run = app.start_run(&caller.0, draft).await?;
+    Ok(HttpResponse::Created().json(RunSummary::from(run)))
+}
+
+async fn list_runs(
+    app: Data<State>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Answer<Page<RunSummary>> {
+    let ListQuery { playbook, environment, active, limit, cursor } = query.into_inner();
+    let limit = PageQuery { limit, cursor: None }.limit()?;
+    let filter = RunFilter { playbook, environment, before_id: cursor, active, limit };
+    let rows = app.list_runs(&caller.0, &filter).await?;
+    let rows = rows.into_iter().map(RunSummary::from).collect();
+    Ok(Json(page_of(rows, limit, |run: &RunSummary| run.id.clone())))
+}
+
+async fn get_run(app: Data<State>, caller: Caller, path: Path<String>) -> Answer<Value> {
+    let detail = app.get_run(&caller.0, &path).await?;
+    Ok(Json(json!({
+        "run": RunSummary::from(detail.run),
+        "state": detail.state,
+        "plan": detail.plan,
+        "view": detail.view,
+        "log": detail.log,
+        "incidents": detail.incidents,
+    })))
+}
+
+async fn cancel_run(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<CommentBody>,
+) -> Result<HttpResponse, AppError> {
+    app.cancel_run(&caller.0, &path, &body.reason).await?;
+    Ok(HttpResponse::Accepted().finish())
+}
+
+async fn approve_step(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<(String, String)>,
+    body: Json<ApprovalBody>,
+) -> Result<HttpResponse, AppError> {
+    app.approve_step(&caller.0, &path.0, &path.1, body.approve, &body.comment).await?;
+    Ok(HttpResponse::Accepted().finish())
+}
+
+async fn decide_run(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<DecisionBody>,
+) -> Result<HttpResponse, AppError> {
+    let DecisionBody { step, decision, comment } = body.into_inner();
+    app.decide_run(&caller.0, &path, &step, decision, &comment).await?;
+    Ok(HttpResponse::Accepted().finish())
+}

@@ -1,0 +1,128 @@
+//! Who is asking: a console session's cookie, or a token in `Authorization`.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::dev::Payload;
+use actix_web::http::{Method, header};
+use actix_web::{FromRequest, HttpRequest, web};
+use base64::Engine as _;
+use switchback_store::{TokenKind, TokenRow};
+
+use super::State;
+use crate::app::{AppError, Who};
+
+/// The console's cookie. `__Host-` wants HTTPS, so a plain-HTTP server has a name of its own.
+const COOKIE: &str = "switchback_session";
+
+/// Someone whom the management API may serve.
+pub struct Caller(pub Who);
+
+/// A token of an SDK.
+pub struct Sdk(pub TokenRow);
+
+impl FromRequest for Caller {
+    type Error = AppError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { caller(&request).await.map(Self) })
+    }
+}
+
+/// Finds out who asks.
+pub async fn caller(request: &HttpRequest) -> Result<Who, AppError> {
+    let app = state(request)?;
+    if let Some(text) = bearer(request) {
+        let token = app.authenticate(&text).await?;
+        if token.kind != TokenKind::Api {
+            let message = "this is an SDK token; the management API takes an API token";
+            return Err(AppError::Refused(message.to_owned()));
+        }
+        return Ok(Who::from_token(&token));
+    }
+    let secret = session_of(request).ok_or(AppError::Unauthorized)?;
+    if !request.method().is_safe() {
+        refuse_cross_site(request)?;
+    }
+    app.who_has_session(&secret).await
+}
+
+impl FromRequest for Sdk {
+    type Error = AppError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let text = bearer(&request).or_else(|| subprotocol_token(&request));
+            let token = state(&request)?.authenticate(&text.ok_or(AppError::Unauthorized)?).await?;
+            if token.kind == TokenKind::Api {
+                let message = "this is an API token; an SDK takes a server or browser token";
+                return Err(AppError::Refused(message.to_owned()));
+            }
+            Ok(Self(token))
+        })
+    }
+}
+
+fn state(request: &HttpRequest) -> Result<web::Data<State>, AppError> {
+    request
+        .app_data::<web::Data<State>>()
+        .cloned()
+        .ok_or_else(|| AppError::Internal("the application is not attached".into()))
+}
+
+fn bearer(request: &HttpRequest) -> Option<String> {
+    let text = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    Some(text.strip_prefix("Bearer ").unwrap_or(text).trim().to_owned())
+}
+
+/// Browsers cannot send headers with a WebSocket: the token comes as `token.<base64url>`.
+fn subprotocol_token(request: &HttpRequest) -> Option<String> {
+    let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let coded = offered.split(',').find_map(|part| part.trim().strip_prefix("token."))?;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(coded).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// The session cookie's secret.
+pub fn session_of(request: &HttpRequest) -> Option<String> {
+    request.cookie(COOKIE).map(|cookie| cookie.value().to_owned())
+}
+
+/// A cookie that signs someone in; an empty secret signs them out.
+pub fn session_cookie(secret: &str, is_https: bool) -> Cookie<'static> {
+    let mut cookie = Cookie::build(COOKIE, secret.to_owned())
+        .path("/")
+        .http_only(true)
+        .secure(is_https)
+        .same_site(SameSite::Lax)
+        .finish();
+    if secret.is_empty() {
+        cookie.set_max_age(Duration::ZERO);
+    }
+    cookie
+}
+
+/// Refuses requests that another site makes a signed-in browser send.
+pub fn refuse_cross_site(request: &HttpRequest) -> Result<(), AppError> {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let same = match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => {
+            let host = request.connection_info().host().to_owned();
+            origin.split("://").nth(1) == Some(host.as_str())
+        }
+        (None, None) => false,
+    };
+    if same {
+        return Ok(());
+    }
+    Err(AppError::Refused("this request comes from another site and was not carried out".to_owned()))
+}

@@ -1,0 +1,61 @@
+//! What surrounds every request: an id, a log line, security headers, a count.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::{DefaultHeaders, Next};
+use actix_web::{Error, web};
+use tracing::Instrument as _;
+
+use super::State;
+use crate::metrics::StatusClass;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives every request an id that its answer and its log lines carry. Query strings are not logged:
+/// secrets may be in them.
+pub async fn observe<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let Some(app) = request.app_data::<web::Data<State>>().cloned() else {
+        return next.call(request).await;
+    };
+    let id = app.ids.next("req");
+    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let span = tracing::info_span!("http", request.id = %id, %method, path);
+    async {
+        let began = app.clock.now();
+        let mut response = next.call(request).await?;
+        let status = response.status().as_u16();
+        let class = match status / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        app.metrics.http.get_or_create(&StatusClass { class }).inc();
+        tracing::debug!(status, duration_ms = app.clock.now() - began, "{method} answered {status}");
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID.clone(), value);
+        }
+        Ok(response)
+    }
+    .instrument(span)
+    .await
+}
+
+/// Headers of every answer. No inline script, nothing from elsewhere, no frame around us.
+pub fn security_headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((
+            "Content-Security-Policy",
+            "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; \
+             base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+        ))
+        .add(("X-Content-Type-Options", "nosniff"))
+        .add(("Referrer-Policy", "same-origin"))
+        .add(("X-Frame-Options", "DENY"))
+        .add(("Cross-Origin-Opener-Policy", "same-origin"))
+}
