@@ -234,8 +234,11 @@ impl StepView {
             }
             Phase::Refused => self.refused_by = text("by").or(Some(String::new())),
             Phase::Decided => self.decide(row.detail.get("decision")),
-            Phase::CancelRequested | Phase::Compensating | Phase::Parked => {}
-            Phase::Finished | Phase::Note => {}
+            Phase::CancelRequested
+            | Phase::Compensating
+            | Phase::Parked
+            | Phase::Finished
+            | Phase::Note => {}
         }
     }
 

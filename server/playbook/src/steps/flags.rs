@@ -24,11 +24,12 @@ pub async fn change(at: &At<'_>, flag: &str, change: Change<'_>) -> Result<Ran, 
     for _ in 0..RACES_MAX {
         let before = at.world.flags.read(&at.plan.environment, flag).await?;
         let after = change(&before, at.now()).map_err(StepError::permanent)?;
-        let mut detail = json!({"flag": flag, "before": before.state, "after": after});
         if after == before.state {
-            detail["unchanged"] = Value::Bool(true);
-            return Ok(Ran::Done(detail));
+            return Ok(Ran::Done(json!({
+                "flag": flag, "before": after, "after": after, "unchanged": true,
+            })));
         }
+        let detail = json!({"flag": flag, "before": before.state, "after": after});
         let write = FlagWrite {
             environment: at.plan.environment.clone(),
             flag: flag.to_owned(),
