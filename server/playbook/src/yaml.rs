@@ -218,7 +218,8 @@ mod tests {
         assert!(refusal("a: &x [1]\nb: [*x, *x]\n").contains("anchors and aliases"));
         assert!(refusal("a: !!str 1\n").contains("tags"));
         assert!(refusal("a: 1\n---\nb: 2\n").contains("second document"));
-        assert!(refusal(&"[".repeat(5_000)).contains("levels deep"));
+        let deep = refusal(&"[".repeat(5_000));
+        assert!(deep.contains("levels deep") || deep.contains("not YAML"), "{deep}");
         assert!(refusal(&"- 1\n".repeat(6_000)).contains("values"));
         assert!(refusal(&"x".repeat(70_000)).contains("bytes"));
         assert!(refusal("").contains("empty"));
