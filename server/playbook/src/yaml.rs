@@ -116,7 +116,13 @@ struct Tree<'t> {
 
 impl<'t> Tree<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Span), Problem> {
-        match self.parser.next_event() {
+        let event = loop {
+            match self.parser.next_event() {
+                Some(Ok((Event::Comment(..), _))) => {}
+                other => break other,
+            }
+        };
+        match event {
             Some(Ok(pair)) => Ok(pair),
             Some(Err(error)) => {
                 let marker = error.marker();

@@ -1,8 +1,6 @@
 //! A run survives death at every commit and every effect, and a failed one unwinds to a clean slate.
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use switchback_playbook::Ending;
 use switchback_playbook::journal::{Decision, NewEntry, Person, Phase};
 use switchback_playbook::state::RunState;
@@ -20,6 +18,10 @@ const STEPS: &str = "\
 
 fn person(name: &str) -> Person {
     Person { name: name.into(), roles: vec!["admin".into()], comment: String::new() }
+}
+
+fn broke(inner: &mut Inner, what: &str) {
+    inner.broken.insert(what.to_owned());
 }
 
 /// What the world looks like, without times.
@@ -45,7 +47,7 @@ async fn at_every_boundary(prepare: fn(&Fake), expected: Ending) {
             let clock = TestClock::new();
             let fake = Fake::new(plan_of(STEPS));
             prepare(&fake);
-            fake.with(|inner| inner.fault = Some(fault));
+            fake.with(|inner| inner.faults = vec![fault]);
 
             assert_eq!(fake.drive_to_end(&clock).await, expected, "{fault:?}");
 
@@ -71,11 +73,11 @@ async fn an_unwinding_that_dies_anywhere_ends_in_the_same_place() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_at_any_step_unwinds_to_a_clean_slate() {
-    let failures: [(&str, fn(&mut Inner)); 5] = [
-        ("one", |i| drop(i.broken.insert("a".into()))),
-        ("two", |i| drop(i.broken.insert("b".into()))),
-        ("three", |i| drop(i.broken.insert("c".into()))),
-        ("four", |i| drop(i.broken.insert("incidents".into()))),
+    let failures: [(&str, Act); 5] = [
+        ("one", |i| broke(i, "a")),
+        ("two", |i| broke(i, "b")),
+        ("three", |i| broke(i, "c")),
+        ("four", |i| broke(i, "incidents")),
         ("six", |i| i.meddle = Some((1, |i| i.acked = 50))),
     ];
     for (step, fail) in failures {
@@ -169,7 +171,7 @@ async fn a_step_that_may_not_be_repeated_is_never_guessed() {
     let mut plan = plan_of("- {id: one, incident.open: {template: auth_down}}");
     plan.steps[0].idempotent = false;
     let fake = Fake::new(plan);
-    fake.with(|inner| inner.fault = Some(Fault::DieAfter(2)));
+    fake.with(|inner| inner.faults = vec![Fault::DieAfter(2)]);
 
     let parked = fake.drive_to_end(&clock).await;
     let state = fake.with(|inner| inner.state);
@@ -257,4 +259,15 @@ async fn nobody_connected_is_said_and_is_no_failure() {
 
 fn clock_ms(clock: &TestClock) -> i64 {
     switchback_playbook::ports::Clock::now_ms(clock)
+}
+
+/// A driver may run on any thread.
+#[test]
+fn driving_is_send() {
+    fn send<T: Send>(_: &T) {}
+    let fake = Fake::new(plan_of("- {id: one, log: {message: m}}"));
+    let lease = fake.lease();
+    let clock = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let world = clock.block_on(async { fake.world(&TestClock::new()) });
+    send(&switchback_playbook::drive("r1", &lease, &world));
 }

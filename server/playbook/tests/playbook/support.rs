@@ -1,7 +1,5 @@
 //! A world in memory, with faults at every commit, and a clock that only moves when all wait.
 
-#![expect(clippy::missing_panics_doc, reason = "tests panic")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +16,9 @@ use switchback_playbook::{DriveError, Ending, drive};
 
 pub const ENV: &str = "production";
 pub const T0: Millis = 1_000_000;
+
+/// What somebody else does in the middle.
+pub type Act = fn(&mut Inner);
 
 /// When a commit or an effect is to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +47,14 @@ pub struct Inner {
     pub acked: u64,
     /// Operations so far: each commit and each effect is one.
     pub operations: u64,
-    pub fault: Option<Fault>,
+    pub faults: Vec<Fault>,
     /// The node is dead: nothing it asks for is answered.
     pub dead: bool,
     /// Flags whose writes fail, and incident calls that fail.
     pub broken: BTreeSet<String>,
     pub http_status: u16,
     /// Runs before the n-th operation, as another actor in the middle.
-    pub meddle: Option<(u64, fn(&mut Inner))>,
+    pub meddle: Option<(u64, Act)>,
 }
 
 #[derive(Clone, Default)]
@@ -147,7 +148,7 @@ impl Fake {
             {
                 meddle(inner);
             }
-            if inner.fault == Some(Fault::DieBefore(number)) {
+            if inner.faults.contains(&Fault::DieBefore(number)) {
                 inner.dead = true;
                 return Err(gone());
             }
@@ -155,7 +156,7 @@ impl Fake {
                 return Err(PortError::Fenced);
             }
             let done = act(inner);
-            if inner.fault == Some(Fault::DieAfter(number)) {
+            if inner.faults.contains(&Fault::DieAfter(number)) {
                 inner.dead = true;
                 return Err(gone());
             }
@@ -366,7 +367,7 @@ pub fn plan_with(spec: &str, steps: &str) -> Plan {
 }
 
 pub fn file(spec: &str, steps: &str) -> String {
-    let indent = |text: &str| text.lines().map(|l| format!("  {l}\n")).collect::<String>();
+    let indent = |text: &str| text.lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>();
     format!(
         "apiVersion: switchback/v1\nkind: Playbook\nmetadata: {{name: t, title: T}}\nspec:\n{}  steps:\n{}",
         indent(spec),

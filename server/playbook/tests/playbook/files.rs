@@ -1,11 +1,9 @@
 //! The shipped files are clean; typical mistakes are named with their place and the way out.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::*;
 use proptest::prelude::*;
-use support::*;
 use switchback_playbook::lint::{lint, load};
 use switchback_playbook::steps::Answer;
 use switchback_playbook::{Ending, compile, dry_run};
