@@ -303,8 +303,15 @@ impl Filler<'_> {
         match fields.check_names(kind.fields()).and_then(|()| kind.resolve(&fields)) {
             Ok(resolved) => Some(resolved),
             Err(Fault { field, message, hint }) => {
-                let node: Option<&Node> = call.params.get(&field);
-                let at = node.map_or(call.params.at, |node| node.at);
+                // An unknown key is shown at the key, a wrong value at the value.
+                let known = kind.fields().iter().any(|known| known.name == field);
+                let pairs = call.params.pairs().unwrap_or_default();
+                let pair = pairs.iter().find(|(key, _)| key.text == field);
+                let at = match pair {
+                    Some((_, value)) if known => value.at,
+                    Some((key, _)) => key.at,
+                    None => call.params.at,
+                };
                 let path =
                     if field.is_empty() { path.to_owned() } else { format!("{path}.{field}") };
                 self.problems.push(Problem::new(path, message).at(at).hint(hint));
