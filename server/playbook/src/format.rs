@@ -460,25 +460,20 @@ fn retry(reader: &mut Reader, node: &Node, path: &str) -> Retry {
 }
 
 fn check(reader: &mut Reader, node: &Node, path: &str) -> Option<Call> {
-    match node.pairs() {
-        Some([(key, params)]) => match steps::find(&key.text) {
-            Some(kind) if kind.read_only() => {
-                Some(Call { kind: key.text.clone(), params: params.clone() })
-            }
-            found => {
-                let readers = steps::registry().filter(|kind| kind.read_only).map(|kind| kind.name);
-                let message = match found {
-                    Some(_) => format!("`{}` changes things, so it cannot verify", key.text),
-                    None => format!("`{}` is not a kind of step", key.text),
-                };
-                let problem = Problem::new(join(path, &key.text), message).at(key.at);
-                reader.problems.push(problem.hint(suggest(&key.text, readers)));
-                None
-            }
-        },
-        _ => {
-            reader.fault(node, path, "one read-only kind is expected", "such as {flag.ack: {…}}");
-            None
-        }
+    let Some([(key, params)]) = node.pairs() else {
+        reader.fault(node, path, "one read-only kind is expected", "such as {flag.ack: {…}}");
+        return None;
+    };
+    let found = steps::find(&key.text);
+    if found.is_some_and(steps::StepKind::read_only) {
+        return Some(Call { kind: key.text.clone(), params: params.clone() });
     }
+    let message = match found {
+        Some(_) => format!("`{}` changes things, so it cannot verify", key.text),
+        None => format!("`{}` is not a kind of step", key.text),
+    };
+    let readers = steps::registry().filter(|kind| kind.read_only).map(|kind| kind.name);
+    let problem = Problem::new(join(path, &key.text), message).at(key.at);
+    reader.problems.push(problem.hint(suggest(&key.text, readers)));
+    None
 }

@@ -151,7 +151,7 @@ fn parse_one(reader: &mut Reader, name: &str, node: &Node) -> Option<Input> {
     let kind = reader.word(map, &path, "type", &TYPES)?;
     let choices = map.get("enum").map(|list| {
         let path = join(&path, "enum");
-        reader.list(list, &path).iter().filter_map(|item| reader_text(item)).collect()
+        reader.list(list, &path).iter().filter_map(reader_text).collect()
     });
     let mut input = Input {
         name: name.to_owned(),

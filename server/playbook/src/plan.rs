@@ -160,7 +160,7 @@ impl Plan {
         let of = |step: &PlannedStep| {
             let approval = step.approve.as_ref().map_or(0, |approval| approval.timeout_ms);
             let check = step.verify.as_ref().map_or(0, |check| check.timeout_ms);
-            let own = if steps::find(&step.kind).is_some_and(|kind| kind.read_only()) {
+            let own = if steps::find(&step.kind).is_some_and(steps::StepKind::read_only) {
                 step.timeout_ms
             } else {
                 0
@@ -303,8 +303,15 @@ impl Filler<'_> {
         match fields.check_names(kind.fields()).and_then(|()| kind.resolve(&fields)) {
             Ok(resolved) => Some(resolved),
             Err(Fault { field, message, hint }) => {
-                let node: Option<&Node> = call.params.get(&field);
-                let at = node.map_or(call.params.at, |node| node.at);
+                // An unknown key is shown at the key, a wrong value at the value.
+                let known = kind.fields().iter().any(|known| known.name == field);
+                let pairs = call.params.pairs().unwrap_or_default();
+                let pair = pairs.iter().find(|(key, _)| key.text == field);
+                let at = match pair {
+                    Some((_, value)) if known => value.at,
+                    Some((key, _)) => key.at,
+                    None => call.params.at,
+                };
                 let path =
                     if field.is_empty() { path.to_owned() } else { format!("{path}.{field}") };
                 self.problems.push(Problem::new(path, message).at(at).hint(hint));
@@ -335,5 +342,9 @@ impl Filler<'_> {
 
 /// SHA-256 in lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or_default();
+    let digest = Sha256::digest(bytes);
+    digest.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

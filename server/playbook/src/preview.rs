@@ -1,6 +1,6 @@
 //! The dry run: what each step would do, read from the world as it is now, changing nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -79,6 +79,7 @@ pub async fn dry_run(plan: &Plan, world: &World) -> Preview {
             attempt: 1,
             done: None,
             outputs: &outputs,
+            revisions: &BTreeSet::new(),
             forced: false,
             world,
         };

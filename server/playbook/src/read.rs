@@ -67,13 +67,11 @@ impl Reader {
 
     /// A list's items.
     pub fn list<'n>(&mut self, node: &'n Node, path: &str) -> &'n [Node] {
-        match &node.content {
-            Content::List(items) => items,
-            _ => {
-                self.fault(node, path, format!("a list is expected, not {}", node.noun()), "");
-                &[]
-            }
+        if let Content::List(items) = &node.content {
+            return items;
         }
+        self.fault(node, path, format!("a list is expected, not {}", node.noun()), "");
+        &[]
     }
 
     /// A text of at most `max` characters; empty is refused.
@@ -96,13 +94,11 @@ impl Reader {
         key: &str,
         max: usize,
     ) -> Option<String> {
-        match map.get(key) {
-            Some(node) => self.text(node, &join(path, key), max),
-            None => {
-                self.fault(map.node, path, format!("`{key}` is missing"), "");
-                None
-            }
+        if let Some(node) = map.get(key) {
+            return self.text(node, &join(path, key), max);
         }
+        self.fault(map.node, path, format!("`{key}` is missing"), "");
+        None
     }
 
     /// The text under a key that may be absent.

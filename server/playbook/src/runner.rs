@@ -442,6 +442,7 @@ impl Scene {
             attempt,
             done: seen.and_then(|seen| seen.output.as_ref()),
             outputs: &self.outputs,
+            revisions: &self.view.revisions,
             forced: seen.is_some_and(|seen| seen.forced),
             world: driver.world,
         }

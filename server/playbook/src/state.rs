@@ -234,8 +234,11 @@ impl StepView {
             }
             Phase::Refused => self.refused_by = text("by").or(Some(String::new())),
             Phase::Decided => self.decide(row.detail.get("decision")),
-            Phase::CancelRequested | Phase::Compensating | Phase::Parked => {}
-            Phase::Finished | Phase::Note => {}
+            Phase::CancelRequested
+            | Phase::Compensating
+            | Phase::Parked
+            | Phase::Finished
+            | Phase::Note => {}
         }
     }
 
@@ -282,6 +285,8 @@ pub struct RunView {
     pub parked: Option<String>,
     /// It is over.
     pub finished: Option<Ending>,
+    /// Every revision that this run made, forward or in undoing.
+    pub revisions: BTreeSet<u64>,
     /// Nothing was written yet.
     pub untouched: bool,
 }
@@ -298,6 +303,7 @@ impl RunView {
             late_allowed: false,
             parked: None,
             finished: None,
+            revisions: BTreeSet::new(),
             untouched: entries.is_empty(),
         };
         for entry in entries {
@@ -330,6 +336,9 @@ impl RunView {
                 }
             }
             _ => {}
+        }
+        if matches!(row.phase, Phase::Done | Phase::Undone) {
+            self.revisions.extend(row.detail.get("revision").and_then(Value::as_u64));
         }
         if let Some(id) = row.step_id.strip_prefix("require.") {
             self.require.insert(id.to_owned(), row.phase == Phase::Verified);

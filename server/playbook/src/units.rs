@@ -42,7 +42,7 @@ pub fn duration_text(mut ms: u64) -> String {
     for (name, scale) in UNITS.iter().rev() {
         let count = ms / scale;
         if count > 0 {
-            text.push_str(&format!("{count}{name}"));
+            text = format!("{text}{count}{name}");
             ms %= scale;
         }
     }

@@ -92,7 +92,7 @@ impl StepKind for Kind {
             other => format!("Turn flag `{key}` on with the value {other}"),
         };
         if let Some(ms) = expires_ms {
-            does.push_str(&format!(" for {}, then off by itself", duration_text(ms)));
+            does = format!("{does} for {}, then off by itself", duration_text(ms));
         }
         let undoes = format!("Give flag `{key}` back the state it had");
         let params = Params { key, value: value.clone(), expires_ms };

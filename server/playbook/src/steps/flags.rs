@@ -1,5 +1,6 @@
 //! What the flag kinds share: change with compare-and-set, restore, look again, preview.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use switchback_core::model::{FlagState, Millis};
 
@@ -24,11 +25,12 @@ pub async fn change(at: &At<'_>, flag: &str, change: Change<'_>) -> Result<Ran, 
     for _ in 0..RACES_MAX {
         let before = at.world.flags.read(&at.plan.environment, flag).await?;
         let after = change(&before, at.now()).map_err(StepError::permanent)?;
-        let mut detail = json!({"flag": flag, "before": before.state, "after": after});
         if after == before.state {
-            detail["unchanged"] = Value::Bool(true);
-            return Ok(Ran::Done(detail));
+            return Ok(Ran::Done(json!({
+                "flag": flag, "before": after, "after": after, "unchanged": true,
+            })));
         }
+        let detail = json!({"flag": flag, "before": before.state, "after": after});
         let write = FlagWrite {
             environment: at.plan.environment.clone(),
             flag: flag.to_owned(),
@@ -59,21 +61,21 @@ pub async fn restore(at: &At<'_>) -> Result<Ran, StepError> {
     }
     let missing = || StepError::permanent("the journal does not hold the state before");
     let flag = done.get("flag").and_then(Value::as_str).ok_or_else(missing)?;
-    let before: FlagState = done
-        .get("before")
-        .and_then(|v| serde_json::from_value(v.clone()).ok())
-        .ok_or_else(missing)?;
-    let ours = done.get("revision").and_then(Value::as_u64).ok_or_else(missing)?;
+    let state = |name: &str| FlagState::deserialize(done.get(name)?).ok();
+    let before = state("before").ok_or_else(missing)?;
+    let after = state("after").ok_or_else(missing)?;
 
     for _ in 0..RACES_MAX {
         let now = at.world.flags.read(&at.plan.environment, flag).await?;
         if now.state == before {
             return Ok(Ran::Done(json!({"nothing": "it already is as it was before"})));
         }
-        if now.revision != ours && !at.forced {
+        // A later step of this run may have changed the flag too, and was undone before this one: then
+        // the revision is the run's own, and the state is what this step left.
+        let ours = at.revisions.contains(&now.revision) && now.state == after;
+        if !ours && !at.forced {
             return Err(StepError::Conflict(format!(
-                "`{flag}` was changed by somebody else at revision {}, after this run changed it at \
-                 revision {ours}; it was left alone",
+                "`{flag}` was changed by somebody else (revision {}) after this step; it was left alone",
                 now.revision
             )));
         }

@@ -38,7 +38,7 @@ impl StepKind for Kind {
 
     fn resolve(&self, fields: &Fields<'_>) -> Result<Resolved, Fault> {
         let mut params = Params { text: text(fields)?, of: target(fields)? };
-        params.text.status = "resolved".to_owned();
+        "resolved".clone_into(&mut params.text.status);
         let does = format!("Resolve the incident with \"{}\"", params.text.title);
         let undoes = "Post that the incident is being looked at again".to_owned();
         Ok(Resolved { undoes, ..Resolved::new(&params, does) })

@@ -3,7 +3,7 @@
 mod fields;
 pub(crate) mod flags;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -231,6 +231,8 @@ pub struct At<'a> {
     pub done: Option<&'a Value>,
     /// The details of all `done` rows, by step.
     pub outputs: &'a BTreeMap<String, Value>,
+    /// Every revision that this run has made so far.
+    pub revisions: &'a BTreeSet<u64>,
     /// A person said to undo although somebody else has changed it since.
     pub forced: bool,
     /// The world.
@@ -269,7 +271,7 @@ impl At<'_> {
 
     /// The newest revision that this run has made, if it made one.
     pub fn revision(&self) -> Option<u64> {
-        self.outputs.values().filter_map(|out| out.get("revision")?.as_u64()).max()
+        self.revisions.last().copied()
     }
 }
 

@@ -1,0 +1,273 @@
+//! A run survives death at every commit and every effect, and a failed one unwinds to a clean slate.
+
+use crate::support::*;
+use switchback_playbook::Ending;
+use switchback_playbook::journal::{Decision, NewEntry, Person, Phase};
+use switchback_playbook::state::RunState;
+
+const STEPS: &str = "\
+- {id: one, flag.set: {key: a, value: true}, expires: 1h, verify: {flag.ack: {at_least: 99%, within: 1s}}}
+- {id: two, flag.kill: {key: b, killed: true}}
+- {id: three, flag.rollout: {key: c, percent: 10%}}
+- {id: four, incident.open: {template: auth_down}}
+- {id: five, wait: {for: 2s}}
+- {id: six, flag.ack: {at_least: 90%, within: 1s}}
+- {id: seven, probe.http: {url: 'http://app.test/'}}
+- {id: eight, log: {message: hello}}
+- {id: nine, notify.in_app: {title: t, message: m}}";
+
+fn person(name: &str) -> Person {
+    Person { name: name.into(), roles: vec!["admin".into()], comment: String::new() }
+}
+
+fn broke(inner: &mut Inner, what: &str) {
+    inner.broken.insert(what.to_owned());
+}
+
+/// What the world looks like, without times.
+fn world(fake: &Fake) -> String {
+    let mut flags = fake.states();
+    for state in flags.values_mut() {
+        state.expires_at = state.expires_at.map(|_| 1);
+    }
+    fake.with(|i| format!("{flags:?} {:?} {:?} {:?}", i.incidents, i.notices, i.state))
+}
+
+/// Runs once per operation of the undisturbed run, with a death before and after it.
+async fn at_every_boundary(prepare: fn(&Fake), expected: Ending) {
+    let clock = TestClock::new();
+    let calm = Fake::new(plan_of(STEPS));
+    prepare(&calm);
+    assert_eq!(calm.drive_to_end(&clock).await, expected, "{:#?}", calm.phases());
+    let (operations, writes) = calm.with(|inner| (inner.operations, inner.writes.len()));
+    assert!(operations > 20);
+
+    for number in 1..=operations {
+        for fault in [Fault::DieBefore(number), Fault::DieAfter(number)] {
+            let clock = TestClock::new();
+            let fake = Fake::new(plan_of(STEPS));
+            prepare(&fake);
+            fake.with(|inner| inner.faults = vec![fault]);
+
+            assert_eq!(fake.drive_to_end(&clock).await, expected, "{fault:?}");
+
+            assert_eq!(world(&fake), world(&calm), "{fault:?}");
+            assert_eq!(
+                fake.with(|i| i.writes.len()),
+                writes,
+                "a flag was written twice: {fault:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_dies_anywhere_ends_in_the_same_place() {
+    at_every_boundary(|_| {}, Ending::Succeeded).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unwinding_that_dies_anywhere_ends_in_the_same_place() {
+    at_every_boundary(|fake| fake.with(|inner| inner.http_status = 500), Ending::Compensated).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_at_any_step_unwinds_to_a_clean_slate() {
+    let failures: [(&str, Act); 5] = [
+        ("one", |i| broke(i, "a")),
+        ("two", |i| broke(i, "b")),
+        ("three", |i| broke(i, "c")),
+        ("four", |i| broke(i, "incidents")),
+        ("six", |i| i.meddle = Some((1, |i| i.acked = 50))),
+    ];
+    for (step, fail) in failures {
+        let clock = TestClock::new();
+        let fake = Fake::new(plan_of(STEPS));
+        let before = fake.states();
+        fake.with(fail);
+
+        let ending = fake.drive_to_end(&clock).await;
+
+        assert_eq!(ending, Ending::Compensated, "{step}: {:#?}", fake.phases());
+        assert_eq!(fake.states(), before, "{step}");
+        assert_eq!(fake.open_incidents(), 0, "{step}");
+        let undone: Vec<_> =
+            fake.phases().into_iter().filter(|(_, p)| *p == Phase::Undone).collect();
+        let mut sorted = undone.clone();
+        let order = ["four", "three", "two", "one"];
+        sorted.sort_by_key(|(id, _)| order.iter().position(|known| known == id));
+        assert_eq!(undone, sorted, "undo goes newest first");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_leaves_somebody_elses_change_alone_and_asks() {
+    let clock = TestClock::new();
+    let steps = "- {id: one, flag.set: {key: a, value: true}}\n- {id: two, flag.set: {key: b, value: true}}";
+    let fake = Fake::new(plan_of(&format!(
+        "{steps}\n- {{id: bad, flag.set: {{key: nowhere, value: true}}}}"
+    )));
+    // The fifth operation is the intent of `bad`: somebody changes `b` just before it.
+    fake.with(|inner| {
+        inner.meddle = Some((5, |inner| {
+            inner.revision += 1;
+            let flag = inner.flags.get_mut("b").unwrap();
+            (flag.revision, flag.state.impressions) = (inner.revision, true);
+        }));
+    });
+
+    let parked = fake.drive_to_end(&clock).await;
+    let still = fake.states()["b"].clone();
+    let again = fake.drive_to_end(&clock).await;
+    let rows = fake.phases().len();
+    fake.say(NewEntry::decision("r1", "two", T0, Decision::Redo, &person("ada")));
+    let ending = fake.drive_to_end(&clock).await;
+
+    assert_eq!((parked, again), (Ending::Parked, Ending::Parked));
+    assert_eq!(
+        rows,
+        fake.with(|i| i.entries.iter().position(|e| e.row.phase == Phase::Decided).unwrap())
+    );
+    assert!(still.enabled && still.impressions);
+    assert_eq!(ending, Ending::Compensated);
+    assert!(!fake.states()["b"].enabled && !fake.states()["a"].enabled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_lost_its_lease_touches_nothing_more() {
+    let clock = TestClock::new();
+    let fake = Fake::new(plan_of(STEPS));
+    let (world, first) = (fake.world(&clock), fake.lease());
+    let second = fake.lease();
+
+    let (old, new) = tokio::join!(
+        switchback_playbook::drive("r1", &first, &world),
+        switchback_playbook::drive("r1", &second, &world),
+    );
+
+    assert!(matches!(old, Err(switchback_playbook::DriveError::Fenced)));
+    assert_eq!(new.unwrap(), Ending::Succeeded);
+    assert!(fake.with(|inner| inner.entries.iter().all(|entry| entry.epoch == second.epoch)));
+    assert_eq!(fake.with(|inner| inner.writes.len()), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_lost_in_the_middle_stops_the_driver_at_once() {
+    let clock = TestClock::new();
+    let fake = Fake::new(plan_of(STEPS));
+    fake.with(|inner| inner.meddle = Some((9, |inner| inner.epoch += 1)));
+
+    let lease = fake.lease();
+    let old = switchback_playbook::drive("r1", &lease, &fake.world(&clock)).await;
+    assert!(matches!(old, Err(switchback_playbook::DriveError::Fenced)));
+    assert_eq!(fake.drive_to_end(&clock).await, Ending::Succeeded);
+
+    assert_eq!(fake.with(|inner| inner.writes.len()), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_may_not_be_repeated_is_never_guessed() {
+    let clock = TestClock::new();
+    let mut plan = plan_of("- {id: one, incident.open: {template: auth_down}}");
+    plan.steps[0].idempotent = false;
+    let fake = Fake::new(plan);
+    fake.with(|inner| inner.faults = vec![Fault::DieAfter(2)]);
+
+    let parked = fake.drive_to_end(&clock).await;
+    let state = fake.with(|inner| inner.state);
+    fake.say(NewEntry::decision("r1", "one", T0, Decision::WasDone, &person("ada")));
+    let ending = fake.drive_to_end(&clock).await;
+
+    assert_eq!((parked, state), (Ending::Parked, Some(RunState::Parked)));
+    assert_eq!(ending, Ending::Succeeded);
+    assert_eq!(fake.open_incidents(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_unwinds_even_in_the_middle_of_a_wait() {
+    let clock = TestClock::new();
+    let fake = Fake::new(plan_of(
+        "- {id: one, flag.set: {key: a, value: true}}\n- {id: w, wait: {for: 5m}}",
+    ));
+    let world = fake.world(&clock);
+    let (lease, canceller) = (fake.lease(), fake.clone());
+    let cancel = async {
+        world.clock.sleep_until(T0 + 3_000).await;
+        canceller.say(NewEntry::cancel("r1", T0 + 3_000, &person("ada")));
+    };
+
+    let (ending, ()) = tokio::join!(switchback_playbook::drive("r1", &lease, &world), cancel);
+
+    assert_eq!(ending.unwrap(), Ending::Cancelled);
+    assert!(!fake.states()["a"].enabled);
+    assert!(world.clock.now_ms() < T0 + 4_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_counts_people_of_the_right_roles_once() {
+    let clock = TestClock::new();
+    let steps = "- {id: one, flag.set: {key: a, value: true}, danger: true, approve: {roles: [admin], min: 2, timeout: 1m}}";
+    let (twice, enough) = (Fake::new(plan_of(steps)), Fake::new(plan_of(steps)));
+    let guest = Person { name: "eve".into(), roles: vec!["viewer".into()], comment: String::new() };
+    for who in [&person("ada"), &person("ada"), &guest] {
+        twice.say(NewEntry::approval("r1", "one", T0, true, who));
+    }
+    for who in ["ada", "bob"] {
+        enough.say(NewEntry::approval("r1", "one", T0, true, &person(who)));
+    }
+
+    assert_eq!(twice.drive_to_end(&clock).await, Ending::Compensated);
+    assert_eq!(enough.drive_to_end(&TestClock::new()).await, Ending::Succeeded);
+
+    assert!(!twice.states()["a"].enabled && enough.states()["a"].enabled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_passed_deadline_undoes_what_was_done() {
+    let clock = TestClock::new();
+    let steps = "- {id: one, flag.set: {key: a, value: true}}\n- {id: two, approve: {timeout: 9m}}";
+    let fake = Fake::new(plan_with("deadline: 1m", steps));
+
+    assert_eq!(fake.drive_to_end(&clock).await, Ending::Compensated);
+
+    assert!(!fake.states()["a"].enabled);
+    assert!(clock_ms(&clock) - T0 < 62_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_precondition_ends_the_run_before_its_first_step() {
+    let spec = "deadline: 1m\nrequire: [{id: off, flag: a, is: off, else: stop_ok}]";
+    let fake = Fake::new(plan_with(spec, "- {id: one, flag.set: {key: b, value: true}}"));
+    fake.with(|inner| inner.flags.get_mut("a").unwrap().state.enabled = true);
+
+    assert_eq!(fake.drive_to_end(&TestClock::new()).await, Ending::NothingToDo);
+
+    assert!(fake.with(|inner| inner.writes.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_connected_is_said_and_is_no_failure() {
+    let fake = Fake::new(plan_of("- {id: one, flag.ack: {at_least: 99%, within: 1s}}"));
+    fake.with(|inner| (inner.connected, inner.acked) = (0, 0));
+
+    assert_eq!(fake.drive_to_end(&TestClock::new()).await, Ending::Succeeded);
+
+    let done =
+        fake.with(|i| i.entries.iter().find(|e| e.row.phase == Phase::Done).unwrap().clone());
+    assert!(done.row.detail["says"].as_str().unwrap().starts_with("no client is connected"));
+}
+
+fn clock_ms(clock: &TestClock) -> i64 {
+    switchback_playbook::ports::Clock::now_ms(clock)
+}
+
+/// A driver may run on any thread.
+#[test]
+fn driving_is_send() {
+    fn send<T: Send>(_: &T) {}
+    let fake = Fake::new(plan_of("- {id: one, log: {message: m}}"));
+    let lease = fake.lease();
+    let clock = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let world = clock.block_on(async { fake.world(&TestClock::new()) });
+    send(&switchback_playbook::drive("r1", &lease, &world));
+}

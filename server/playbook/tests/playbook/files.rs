@@ -1,0 +1,180 @@
+//! The shipped files are clean; typical mistakes are named with their place and the way out.
+
+use std::collections::BTreeMap;
+
+use crate::support::*;
+use proptest::prelude::*;
+use switchback_playbook::lint::{lint, load};
+use switchback_playbook::steps::Answer;
+use switchback_playbook::{Ending, compile, dry_run};
+
+fn said(spec: &str, steps: &str) -> Vec<String> {
+    lint(&file(spec, steps), &library()).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn every_shipped_file_is_clean() {
+    for name in ["auth-rollback", "auth-restore", "rehearsal"] {
+        assert_eq!(lint(&runbook(name), &library()), [], "{name}");
+    }
+    assert!(library().iter().count() >= 5);
+}
+
+#[test]
+fn typical_mistakes_are_named_with_place_and_way_out() {
+    let cases = [
+        (
+            "deadline: 5m",
+            "- {id: a, flag.sett: {key: a, value: true}}",
+            "7:15: spec.steps[0].flag.sett: `flag.sett` is neither a kind of step nor a key of one (did you mean `flag.set`?)",
+        ),
+        (
+            "deadline: 5m",
+            "- {id: a, flag.set: {kay: a, value: true}}",
+            "7:26: spec.steps[0].flag.set.kay: unknown key `kay` (did you mean `key`?)",
+        ),
+        (
+            "deadline: 5m",
+            "- {id: a, flag.set: {key: a}}",
+            "7:25: spec.steps[0].flag.set.value: `value` is missing",
+        ),
+        (
+            "deadlin: 5m",
+            "- {id: a, log: {message: m}}",
+            "5:3: spec.deadlin: unknown key `deadlin` (did you mean `deadline`?)",
+        ),
+        (
+            "deadline: 5 m",
+            "- {id: a, log: {message: m}}",
+            "5:13: spec.deadline: `5 m` is not a duration; write one like 300ms, 5s, 10m, 4h or 30d",
+        ),
+        (
+            "deadline: 1m",
+            "- {id: a, wait: {for: 2m}}",
+            "spec.deadline: the waits alone take 2m, and the deadline is 1m (raise the deadline)",
+        ),
+        (
+            "inputs: {eta: {type: duration, default: 2h}}",
+            "- {id: a, log: {message: '${{ inputs.etta }}'}}",
+            "7:30: spec.steps[0].log.message: `inputs.etta` is not defined here (did you mean `inputs.eta`?)",
+        ),
+        (
+            "concurrency: {key: k, on_conflict: queue}",
+            "- {id: a, log: {message: m}}",
+            "5:38: spec.concurrency.on_conflict: `queue` is not run by this release (the only choice now is `reject`)",
+        ),
+        (
+            "deadline: 5m",
+            "- {id: a, log: {message: m}}\n- {id: a, log: {message: m}}",
+            "8:7: spec.steps[1].id: the id `a` is taken (the step at line 7 has it)",
+        ),
+        (
+            "deadline: 5m",
+            "- {id: a, flag.set: {key: a, value: true}, danger: true}",
+            "7:7: spec.steps[0]: a dangerous step needs an approval (add `approve: {roles: [admin]}`)",
+        ),
+        (
+            "deadline: 5m",
+            "- {id: a, incident.open: {template: auth_don}}",
+            "7:41: spec.steps[0].incident.open.template: there is no incident template `auth_don` (did you mean `auth_down`?)",
+        ),
+        (
+            "deadline: 5m",
+            "- {id: a, flag.set: {key: a, value: false}, expires: 4h}",
+            "7:58: spec.steps[0].flag.set.expires: an expiry turns a flag off, and this step does so at once (leave `expires` out)",
+        ),
+        (
+            "deadline: 5m",
+            "- {id: a, log: {message: 'password: hunter2'}}",
+            "7:31: this looks like a password (a playbook is read by many and kept for ever; take secrets out of it)",
+        ),
+    ];
+    for (spec, steps, expected) in cases {
+        let said = said(spec, steps);
+        assert_eq!(said, [expected]);
+    }
+}
+
+#[test]
+fn a_plan_is_complete_and_its_hash_is_stable() {
+    let (playbook, _) = load(&runbook("auth-rollback"), &library()).unwrap();
+    let inputs = given(&[("reason", "sign-in is down"), ("eta", "90m")]);
+    let plan = compile(&playbook, &library(), ENV, &inputs, "sign-in is down").unwrap();
+    let stored = serde_json::to_string(&plan).unwrap();
+    let read: switchback_playbook::Plan = serde_json::from_str(&stored).unwrap();
+
+    assert_eq!(plan.sha256(), read.sha256());
+    assert_eq!(plan.concurrency_key, "auth/production");
+    assert!(stored.contains("within 1 hour 30 minutes"));
+    assert!(!stored.contains("${{"));
+    let missing = compile(&playbook, &library(), ENV, &BTreeMap::new(), "").unwrap_err();
+    assert_eq!(missing[0].to_string(), "inputs.reason: this input is required");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_auth_rollback_runs_and_the_restore_brings_everything_back() {
+    let inputs = given(&[("reason", "sign-in is down")]);
+    let plan = |name: &str| {
+        let (playbook, _) = load(&runbook(name), &library()).unwrap();
+        compile(&playbook, &library(), ENV, &inputs, "sign-in is down").unwrap()
+    };
+    let fake = Fake::new(plan("auth-rollback"));
+
+    let clock = TestClock::new();
+    let down = fake.drive_to_end(&clock).await;
+    let during = fake.states();
+    let incidents = fake.open_incidents();
+    fake.with(|inner| (inner.plan, inner.entries) = (Some(plan("auth-restore")), Vec::new()));
+    let up = fake.drive_to_end(&TestClock::new()).await;
+    let after = fake.states();
+
+    assert_eq!((down, up), (Ending::Succeeded, Ending::Succeeded), "{:#?}", fake.phases());
+    assert!(during["auth_bypass"].enabled && !during["auth_enabled"].enabled);
+    assert_eq!(during["auth_bypass"].expires_at, Some(T0 + 4 * 3_600_000));
+    assert!(!after["auth_bypass"].enabled && after["auth_enabled"].enabled);
+    assert!(after["auth_rollout"].enabled);
+    assert_eq!((incidents, fake.open_incidents()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_shows_everything_and_changes_nothing() {
+    let (playbook, _) = load(&runbook("auth-rollback"), &library()).unwrap();
+    let inputs = given(&[("reason", "sign-in is down")]);
+    let plan = compile(&playbook, &library(), ENV, &inputs, "sign-in is down").unwrap();
+    let fake = Fake::new(plan.clone());
+
+    let preview = dry_run(&plan, &fake.world(&TestClock::new())).await;
+
+    assert_eq!(preview.clients, Answer::Known(100));
+    assert!(matches!(&preview.steps[0].effect.change, Answer::Known(Some(_))));
+    assert_eq!(preview.steps[0].effect.clients, Answer::Known(100));
+    assert_eq!(preview.steps[0].does, "Turn flag `auth_bypass` on for 4h, then off by itself");
+    assert_eq!(fake.with(|inner| (inner.operations, inner.entries.len())), (0, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever somebody uploads, lint answers.
+    #[test]
+    fn lint_never_panics_on_any_text(text in "\\PC{0,300}") {
+        lint(&text, &library_once());
+    }
+
+    /// Nor on a real file with a piece of it torn out, doubled or replaced.
+    #[test]
+    fn lint_never_panics_on_a_damaged_file(from in 0usize..4000, len in 0usize..40, put in "[-{}\\[\\]:,&*!|>'\"%@`#$ a0\\n]{0,6}") {
+        let text = runbook("auth-rollback");
+        let chars: Vec<char> = text.chars().collect();
+        let from = from.min(chars.len());
+        let to = (from + len).min(chars.len());
+        let damaged: String = chars[..from].iter().copied().chain(put.chars()).chain(chars[to..].iter().copied()).collect();
+        lint(&damaged, &library_once());
+    }
+}
+
+fn library_once() -> switchback_playbook::templates::Library {
+    static ONCE: std::sync::OnceLock<switchback_playbook::templates::Library> =
+        std::sync::OnceLock::new();
+    ONCE.get_or_init(library).clone()
+}

@@ -1,0 +1,10 @@
+//! The engine against a world in memory: files, runs, deaths, faults.
+
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,380 @@
+//! A world in memory, with faults at every commit, and a clock that only moves when all wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use switchback_core::model::{FlagState, Millis, Revision, ValueType};
+use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
+use switchback_playbook::plan::Plan;
+use switchback_playbook::ports::*;
+use switchback_playbook::state::RunState;
+use switchback_playbook::templates::{IncidentTemplate, Library};
+use switchback_playbook::{DriveError, Ending, drive};
+
+pub const ENV: &str = "production";
+pub const T0: Millis = 1_000_000;
+
+/// What somebody else does in the middle.
+pub type Act = fn(&mut Inner);
+
+/// When a commit or an effect is to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The node dies before the n-th operation takes effect.
+    DieBefore(u64),
+    /// The node dies after the n-th operation took effect and before it hears so.
+    DieAfter(u64),
+}
+
+#[derive(Default)]
+pub struct Inner {
+    pub plan: Option<Plan>,
+    pub entries: Vec<Entry>,
+    pub state: Option<RunState>,
+    pub epoch: u64,
+    pub flags: BTreeMap<String, FlagSnapshot>,
+    pub revision: Revision,
+    /// Every flag write that was committed.
+    pub writes: Vec<(String, Revision)>,
+    /// Open incidents by key: (id, template, resolved).
+    pub incidents: BTreeMap<String, (String, String, bool)>,
+    pub updates: BTreeSet<String>,
+    pub notices: BTreeSet<String>,
+    pub connected: u64,
+    pub acked: u64,
+    /// Operations so far: each commit and each effect is one.
+    pub operations: u64,
+    pub faults: Vec<Fault>,
+    /// The node is dead: nothing it asks for is answered.
+    pub dead: bool,
+    /// Flags whose writes fail, and incident calls that fail.
+    pub broken: BTreeSet<String>,
+    pub http_status: u16,
+    /// Runs before the n-th operation, as another actor in the middle.
+    pub meddle: Option<(u64, Act)>,
+}
+
+#[derive(Clone, Default)]
+pub struct Fake(pub Arc<Mutex<Inner>>);
+
+impl Fake {
+    pub fn new(plan: Plan) -> Self {
+        let fake = Self::default();
+        fake.with(|inner| {
+            inner.plan = Some(plan);
+            (inner.connected, inner.acked, inner.http_status) = (100, 100, 200);
+            for key in ["auth_bypass", "auth_enabled", "auth_rollout", "a", "b", "c", "d"] {
+                let state = FlagState { enabled: key == "auth_enabled", ..FlagState::default() };
+                let value_type = ValueType::Boolean;
+                inner.flags.insert(key.into(), FlagSnapshot { revision: 0, value_type, state });
+            }
+        });
+        fake
+    }
+
+    pub fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
+        f(&mut self.0.lock().unwrap())
+    }
+
+    pub fn world(&self, clock: &TestClock) -> World {
+        World {
+            journal: Arc::new(self.clone()),
+            flags: Arc::new(self.clone()),
+            convergence: Arc::new(self.clone()),
+            incidents: Arc::new(self.clone()),
+            notices: Arc::new(self.clone()),
+            http: Arc::new(self.clone()),
+            clock: Arc::new(clock.clone()),
+            progress: Arc::new(self.clone()),
+        }
+    }
+
+    pub fn lease(&self) -> Lease {
+        let epoch = self.with(|inner| {
+            inner.epoch += 1;
+            inner.dead = false;
+            inner.epoch
+        });
+        Lease { run_id: "r1".into(), owner: "node".into(), epoch, ttl_ms: 5_000 }
+    }
+
+    /// Drives until the end, taking over after each death; panics when that does not come.
+    pub async fn drive_to_end(&self, clock: &TestClock) -> Ending {
+        for _ in 0..10 {
+            let lease = self.lease();
+            match drive("r1", &lease, &self.world(clock)).await {
+                Ok(ending) => return ending,
+                Err(DriveError::Journal(_) | DriveError::LeaseLost(_)) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        panic!("ten drivers did not end the run: {:#?}", self.phases());
+    }
+
+    pub fn say(&self, entry: NewEntry) {
+        self.with(|inner| push(inner, entry, 0));
+    }
+
+    pub fn phases(&self) -> Vec<(String, Phase)> {
+        self.with(|i| i.entries.iter().map(|e| (e.row.step_id.clone(), e.row.phase)).collect())
+    }
+
+    pub fn states(&self) -> BTreeMap<String, FlagState> {
+        self.with(|inner| inner.flags.iter().map(|(k, f)| (k.clone(), f.state.clone())).collect())
+    }
+
+    pub fn open_incidents(&self) -> usize {
+        self.with(|inner| inner.incidents.values().filter(|(_, _, resolved)| !resolved).count())
+    }
+
+    /// One operation that takes effect at most once, with the faults around it.
+    fn operate<T>(
+        &self,
+        lease: Option<&Lease>,
+        act: impl FnOnce(&mut Inner) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        let gone = || PortError::Unavailable("no answer".into());
+        self.with(|inner| {
+            if inner.dead {
+                return Err(gone());
+            }
+            inner.operations += 1;
+            let number = inner.operations;
+            if let Some((at, meddle)) = inner.meddle
+                && at == number
+            {
+                meddle(inner);
+            }
+            if inner.faults.contains(&Fault::DieBefore(number)) {
+                inner.dead = true;
+                return Err(gone());
+            }
+            if lease.is_some_and(|lease| lease.epoch != inner.epoch) {
+                return Err(PortError::Fenced);
+            }
+            let done = act(inner);
+            if inner.faults.contains(&Fault::DieAfter(number)) {
+                inner.dead = true;
+                return Err(gone());
+            }
+            done
+        })
+    }
+}
+
+fn push(inner: &mut Inner, row: NewEntry, epoch: u64) -> u64 {
+    let seq = inner.entries.len() as u64 + 1;
+    inner.entries.push(Entry { seq, epoch, row });
+    seq
+}
+
+#[async_trait]
+impl Journal for Fake {
+    async fn load(&self, run_id: &str) -> Result<RunRecord, PortError> {
+        self.with(|inner| {
+            if inner.dead {
+                return Err(PortError::Unavailable("no answer".into()));
+            }
+            // Through JSON, as the server keeps it.
+            let plan = serde_json::to_string(inner.plan.as_ref().unwrap()).unwrap();
+            let plan = serde_json::from_str(&plan).unwrap();
+            let entries = inner.entries.clone();
+            Ok(RunRecord { run_id: run_id.into(), plan, started_at: T0, entries })
+        })
+    }
+
+    async fn append(&self, lease: &Lease, entry: NewEntry) -> Result<u64, PortError> {
+        self.operate(Some(lease), |inner| Ok(push(inner, entry, lease.epoch)))
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<(), PortError> {
+        self.with(|inner| match (inner.dead, inner.epoch == lease.epoch) {
+            (true, _) => Err(PortError::Unavailable("no answer".into())),
+            (false, true) => Ok(()),
+            (false, false) => Err(PortError::Fenced),
+        })
+    }
+
+    async fn finish(
+        &self,
+        lease: &Lease,
+        state: RunState,
+        entry: NewEntry,
+    ) -> Result<(), PortError> {
+        self.operate(Some(lease), |inner| {
+            inner.state = Some(state);
+            push(inner, entry, lease.epoch);
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Flags for Fake {
+    async fn read(&self, _: &str, flag: &str) -> Result<FlagSnapshot, PortError> {
+        self.with(|inner| {
+            if inner.dead {
+                return Err(PortError::Unavailable("no answer".into()));
+            }
+            let found = inner.flags.get(flag).cloned();
+            found.ok_or_else(|| PortError::NotFound(format!("flag `{flag}`")))
+        })
+    }
+
+    async fn apply(
+        &self,
+        lease: &Lease,
+        write: FlagWrite,
+        outcome: NewEntry,
+    ) -> Result<Revision, PortError> {
+        self.operate(Some(lease), |inner| {
+            if inner.broken.contains(&write.flag) {
+                return Err(PortError::Refused(format!("`{}` is broken", write.flag)));
+            }
+            let flag = inner.flags.get_mut(&write.flag).unwrap();
+            if flag.revision != write.expected_revision {
+                return Err(PortError::Conflict(write.flag));
+            }
+            inner.revision += 1;
+            flag.revision = inner.revision;
+            flag.state = write.state;
+            inner.writes.push((write.flag, inner.revision));
+            push(inner, outcome.with_revision(inner.revision), lease.epoch);
+            Ok(inner.revision)
+        })
+    }
+}
+
+#[async_trait]
+impl Convergence for Fake {
+    async fn status(&self, _: &str, revision: Option<Revision>) -> Result<Converged, PortError> {
+        Ok(self.with(|inner| Converged {
+            revision: revision.unwrap_or(inner.revision),
+            connected: inner.connected,
+            acked: inner.acked,
+        }))
+    }
+}
+
+#[async_trait]
+impl Incidents for Fake {
+    async fn open(&self, key: &str, _: &str, text: &IncidentText) -> Result<String, PortError> {
+        self.operate(None, |inner| {
+            if inner.broken.contains("incidents") {
+                return Err(PortError::Refused("the page is broken".into()));
+            }
+            let id = format!("inc_{}", inner.incidents.len() + 1);
+            let new = (id, text.template.clone(), false);
+            Ok(inner.incidents.entry(key.into()).or_insert(new).0.clone())
+        })
+    }
+
+    async fn find_by_key(&self, key: &str) -> Result<Option<String>, PortError> {
+        Ok(self.with(|inner| inner.incidents.get(key).map(|(id, ..)| id.clone())))
+    }
+
+    async fn find_open(&self, _: &str, template: &str) -> Result<Option<String>, PortError> {
+        Ok(self.with(|inner| {
+            let open =
+                inner.incidents.values().find(|(_, from, resolved)| from == template && !resolved);
+            open.map(|(id, ..)| id.clone())
+        }))
+    }
+
+    async fn update(&self, key: &str, id: &str, text: &IncidentText) -> Result<(), PortError> {
+        self.operate(None, |inner| {
+            if inner.updates.insert(key.into())
+                && let Some(found) = inner.incidents.values_mut().find(|(known, ..)| known == id)
+            {
+                found.2 = text.status == "resolved";
+            }
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Notices for Fake {
+    async fn post(&self, key: &str, _: &str, _: &Notice) -> Result<(), PortError> {
+        self.operate(None, |inner| {
+            inner.notices.insert(key.into());
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Http for Fake {
+    async fn ask(&self, _: &HttpQuestion) -> Result<HttpAnswer, PortError> {
+        Ok(HttpAnswer { status: self.with(|inner| inner.http_status), body: "hello".into() })
+    }
+}
+
+impl Progress for Fake {
+    fn moved(&self, _: &str) {}
+}
+
+/// Tokio's paused clock: it moves only when every task waits.
+#[derive(Clone)]
+pub struct TestClock(tokio::time::Instant);
+
+impl TestClock {
+    pub fn new() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+}
+
+#[async_trait]
+impl Clock for TestClock {
+    fn now_ms(&self) -> Millis {
+        T0 + self.0.elapsed().as_millis() as i64
+    }
+
+    async fn sleep_until(&self, at: Millis) {
+        let wait = Duration::from_millis((at - T0).max(0) as u64);
+        tokio::time::sleep_until(self.0 + wait).await;
+    }
+}
+
+pub fn library() -> Library {
+    let mut library = Library::default();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runbooks/incidents");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        library.insert(IncidentTemplate::parse(&text).unwrap());
+    }
+    library
+}
+
+pub fn runbook(name: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runbooks");
+    std::fs::read_to_string(format!("{folder}/{name}.yaml")).unwrap()
+}
+
+/// A plan from a list of steps in YAML (each line indented as given).
+pub fn plan_of(steps: &str) -> Plan {
+    plan_with("deadline: 10m", steps)
+}
+
+pub fn plan_with(spec: &str, steps: &str) -> Plan {
+    let text = file(spec, steps);
+    let (playbook, _) = switchback_playbook::lint::load(&text, &library())
+        .unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
+    switchback_playbook::compile(&playbook, &library(), ENV, &BTreeMap::new(), "a test").unwrap()
+}
+
+pub fn file(spec: &str, steps: &str) -> String {
+    let indent = |text: &str| text.lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>();
+    format!(
+        "apiVersion: switchback/v1\nkind: Playbook\nmetadata: {{name: t, title: T}}\nspec:\n{}  steps:\n{}",
+        indent(spec),
+        indent(&indent(steps))
+    )
+}
+
+pub fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, Value> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect()
+}
