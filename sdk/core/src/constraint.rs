@@ -120,6 +120,10 @@ impl Test {
         held != self.inverted
     }
 
+    pub(crate) fn uses_time(&self) -> bool {
+        matches!(self.op, Op::Date(..)) || self.field.is_current_time()
+    }
+
     /// What the context has to compare, for explanations.
     pub(crate) fn found<'q>(&self, query: &'q Query<'q>) -> Found<'q> {
         match self.op {

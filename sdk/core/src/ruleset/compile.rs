@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    AuthFlags, Flag, FlagIndex, Gate, Guards, OnStale, Prerequisite, Problem, Rule, Ruleset,
+    AuthFlags, Flag, FlagIndex, Gate, Guards, Needs, OnStale, Prerequisite, Problem, Rule, Ruleset,
     Segment, Variant, Variants, graph,
 };
 use crate::bucket::Salted;
@@ -99,15 +99,22 @@ impl<'d> Compiler<'d> {
             },
             prerequisites: state.prerequisites.iter().map(|one| self.prerequisite(one)).collect(),
         };
+        let is_guarded = guards.expires_at.is_some()
+            || guards.max_staleness_ms.is_some()
+            || !guards.prerequisites.is_empty();
         Flag {
+            needs: Needs {
+                time: is_guarded || rules.iter().any(Rule::uses_time),
+                draw: !guards.prerequisites.is_empty()
+                    || draws(variants.as_deref())
+                    || rules.iter().any(|r| r.unit == Unit::Random || draws(r.variants.as_deref())),
+            },
             gate: match (state.killed, state.enabled) {
                 (true, _) => Gate::Killed,
                 (false, false) => Gate::Disabled,
                 (false, true) => Gate::Open,
             },
-            is_guarded: guards.expires_at.is_some()
-                || guards.max_staleness_ms.is_some()
-                || !guards.prerequisites.is_empty(),
+            is_guarded,
             rules,
             on_value: or_bool(&state.on_value, flag.value_type, true),
             off_value: or_bool(&state.off_value, flag.value_type, false),
@@ -171,6 +178,17 @@ impl<'d> Compiler<'d> {
     }
 }
 
+impl Rule {
+    fn uses_time(&self) -> bool {
+        let segments = self.segments.iter().filter_map(|segment| segment.tests.as_deref());
+        self.tests.iter().chain(segments.flatten()).any(Test::uses_time)
+    }
+}
+
+fn draws(variants: Option<&Variants>) -> bool {
+    variants.is_some_and(|variants| variants.unit == Some(Unit::Random))
+}
+
 /// A flag that is off for everybody, with what can be learnt of its off value.
 fn unreadable(key: &str, raw: &Value) -> Flag {
     let boolean = raw.get("value_type").is_none_or(|value_type| value_type == "boolean");
@@ -187,6 +205,7 @@ fn unreadable(key: &str, raw: &Value) -> Flag {
         key: key.into(),
         variant_names: Box::default(),
         impressions: false,
+        needs: Needs::default(),
     }
 }
 
