@@ -301,15 +301,15 @@ impl Ruleset {
     /// that is missing or cannot be understood never opens the door: `auth_bypass` then counts as
     /// off, the others as on, so that a missing document means `Enforced`.
     pub fn auth_mode(&self, context: &Context<'_>) -> AuthMode {
-        self.auth_mode_at(context, context.moment())
+        self.auth_mode_by(|flag| self.is_index_enabled(flag, context, context.moment()))
     }
 
-    /// As [`Ruleset::auth_mode`], at a moment other than the context's own.
-    pub fn auth_mode_at(&self, context: &Context<'_>, moment: Moment) -> AuthMode {
-        let query = self.query(context, moment);
-        let says = |index: Option<FlagIndex>, unknown: bool| match index.and_then(|i| self.flag(i))
-        {
-            Some(flag) if flag.gate != Gate::Error => self.judge(flag, &query).is_on(),
+    /// As [`Ruleset::auth_mode`], with the caller asking each flag, so that it can count.
+    pub fn auth_mode_by(&self, mut is_on: impl FnMut(FlagIndex) -> bool) -> AuthMode {
+        let mut says = |index: Option<FlagIndex>, unknown: bool| match index {
+            Some(index) if self.flag(index).is_some_and(|flag| flag.gate != Gate::Error) => {
+                is_on(index)
+            }
             _ => unknown,
         };
         if says(self.auth.bypass, false) {

@@ -69,12 +69,11 @@ impl Switchback {
 
     /// Whether a flag is on; `unknown` when there is no such flag.
     pub fn is_enabled_or(&self, key: &str, context: &Context<'_>, unknown: bool) -> bool {
-        let state = self.shared.state.load();
-        let Some(flag) = state.ruleset.index_of(key) else { return unknown };
-        let moment = self.shared.moment(&state.ruleset, flag, context);
-        let enabled = state.ruleset.is_index_enabled(flag, context, moment);
-        state.counters.count(flag, usize::from(enabled));
-        enabled
+        let state: &State = &self.shared.state.load();
+        match state.ruleset.index_of(key) {
+            Some(flag) => self.is_index_enabled(state, flag, context),
+            None => unknown,
+        }
     }
 
     /// The name of the variant that the context gets, if the flag is on and has variants.
@@ -130,9 +129,8 @@ impl Switchback {
     /// How requests are to be authenticated; see [`switchback_core::Ruleset::auth_mode`]. Without
     /// word from the server, ever: [`AuthMode::Enforced`].
     pub fn auth_mode(&self, context: &Context<'_>) -> AuthMode {
-        let mut moment = self.shared.with_time(context.moment());
-        moment.draw ^= self.shared.clock.draw();
-        self.shared.state.load().ruleset.auth_mode_at(context, moment)
+        let state: &State = &self.shared.state.load();
+        state.ruleset.auth_mode_by(|flag| self.is_index_enabled(state, flag, context))
     }
 
     /// The document in force, as it came; a relay passes it on.
@@ -193,6 +191,14 @@ impl Switchback {
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, stopped).await.is_err() {
             tracing::warn!("the flag client did not stop in time");
         }
+    }
+
+    #[inline]
+    fn is_index_enabled(&self, state: &State, flag: FlagIndex, context: &Context<'_>) -> bool {
+        let moment = self.shared.moment(&state.ruleset, flag, context);
+        let enabled = state.ruleset.is_index_enabled(flag, context, moment);
+        state.counters.count(flag, usize::from(enabled));
+        enabled
     }
 
     fn decide<T>(

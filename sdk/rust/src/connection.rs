@@ -24,6 +24,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const REFUSED_RETRY: Duration = Duration::from_mins(1);
 /// After a goodbye for ever.
 const REVOKED_RETRY: Duration = Duration::from_mins(5);
+/// The longest time that a server may send its clients away for, in milliseconds.
+const GOODBYE_MS_MAX: u64 = 60 * 60 * 1000;
 /// How often the time of the last word from the server is noted on disk.
 const CONFIRM_EVERY: Duration = Duration::from_mins(1);
 
@@ -89,6 +91,7 @@ pub(crate) async fn run(connection: Connection, writing: Option<JoinHandle<()>>)
             End::Refused(error) => (REFUSED_RETRY + jitter, error),
             End::Goodbye { reason, reconnect_after_ms: Some(ms) } => {
                 // Spread over as long as the server wants to be left alone.
+                let ms = ms.min(GOODBYE_MS_MAX);
                 let spread = Duration::from_millis((u64::from(draw) * (ms + 1)) >> 32);
                 (Duration::from_millis(ms) + spread, format!("the server said goodbye: {reason}"))
             }
@@ -204,7 +207,9 @@ impl Task {
             self.connection.shared.notices.send(Arc::new(notice)).ok(); // nobody may be listening
             return Ok(());
         }
-        match self.connection.follower.on_frame(&frame) {
+        let reply = self.connection.follower.on_frame(&frame);
+        let is_confirmed = frame.position() == self.connection.follower.position();
+        match reply {
             Reply::Apply => {
                 if self.apply(frame).await.is_err() {
                     self.connection.follower.on_lost();
@@ -219,7 +224,10 @@ impl Task {
             }
             Reply::Ask => send(socket, &ClientFrame::Ask).await,
             Reply::Nothing => {
-                self.on_confirmed();
+                // Old news from a lagging relay says nothing about what is in force here.
+                if is_confirmed {
+                    self.on_confirmed();
+                }
                 Ok(())
             }
         }
