@@ -281,7 +281,9 @@ async fn health_and_figures_answer() {
     assert_eq!(nobody.get("/readyz").await["database"], json!("up"));
     let figures = nobody.get("/metrics").await;
     let text = figures.as_str().unwrap();
-    for name in ["switchback_clients_connected", "switchback_database_up 1", "switchback_frames_sent_total"] {
+    for name in
+        ["switchback_clients_connected", "switchback_database_up 1", "switchback_frames_sent_total"]
+    {
         assert!(text.contains(name), "{name} is missing in {text}");
     }
     let refused = nobody.send(Method::GET, "/api/v1/me", None).await;

@@ -27,7 +27,10 @@ fn an_unknown_key_names_the_nearest() {
 
     assert_eq!(output.status.code(), Some(1));
     let line = error_of(&output);
-    assert!(line.contains("unknown key `listn`") && line.contains("did you mean `listen`?"), "{line}");
+    assert!(
+        line.contains("unknown key `listn`") && line.contains("did you mean `listen`?"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -38,7 +41,10 @@ fn config_check_masks_secrets() {
 
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    assert!(text.contains("postgres://me:****@db.example/switchback") && !text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains("postgres://me:****@db.example/switchback") && !text.contains("hunter2"),
+        "{text}"
+    );
     assert!(text.contains("stream.heartbeat_ms = 15000"), "{text}");
 }
 
@@ -48,7 +54,8 @@ fn a_taken_port_is_one_readable_line() {
     let address = taken.local_addr().unwrap().to_string();
     let folder = tempfile::tempdir().unwrap();
 
-    let output = command().args(["--listen", &address, "--data-dir"]).arg(folder.path()).output().unwrap();
+    let output =
+        command().args(["--listen", &address, "--data-dir"]).arg(folder.path()).output().unwrap();
 
     let line = error_of(&output);
     assert!(line.contains(&format!("{address} is taken")) && line.contains("--listen"), "{line}");
@@ -60,8 +67,11 @@ fn a_folder_that_cannot_be_written_is_one_readable_line() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
 
-    let output =
-        command().args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(file.join("data")).output().unwrap();
+    let output = command()
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(file.join("data"))
+        .output()
+        .unwrap();
 
     let line = error_of(&output);
     assert!(line.contains("cannot be made") && line.contains("--data-dir"), "{line}");
@@ -97,14 +107,38 @@ async fn a_playbook_runs_from_the_command_line() {
         command.env("SWITCHBACK_URL", &server.url).env("SWITCHBACK_TOKEN", ADMIN).args(arguments);
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code().unwrap(), format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+        (
+            output.status.code().unwrap(),
+            format!("{text}{}", String::from_utf8_lossy(&output.stderr)),
+        )
     };
 
-    let (code, text) = run(&["playbook", "run", "auth-rollback", "--env", "production", "--dry-run", "--reason", "sign-in is broken"]);
-    assert!(code == 0 && text.contains("nothing is changed") && text.contains("Let everybody in"), "{text}");
-    let (code, text) = run(&["playbook", "run", "auth-rollback", "--env", "production", "--reason", "sign-in is broken"]);
+    let (code, text) = run(&[
+        "playbook",
+        "run",
+        "auth-rollback",
+        "--env",
+        "production",
+        "--dry-run",
+        "--reason",
+        "sign-in is broken",
+    ]);
+    assert!(
+        code == 0 && text.contains("nothing is changed") && text.contains("Let everybody in"),
+        "{text}"
+    );
+    let (code, text) = run(&[
+        "playbook",
+        "run",
+        "auth-rollback",
+        "--env",
+        "production",
+        "--reason",
+        "sign-in is broken",
+    ]);
     assert!(code == 0 && text.contains("auth-rollback: succeeded in"), "{text}");
-    let (code, text) = run(&["playbook", "run", "nothing-like-it", "--reason", "sign-in is broken"]);
+    let (code, text) =
+        run(&["playbook", "run", "nothing-like-it", "--reason", "sign-in is broken"]);
     assert!(code == 1 && text.contains("does not exist"), "{text}");
     let (code, text) = run(&["log", "verify"]);
     assert!(code == 0 && text.contains("unbroken"), "{text}");
@@ -116,7 +150,10 @@ async fn a_playbook_runs_from_the_command_line() {
 
     let (code, text) = {
         let mut command = command();
-        let output = command.args(["flag", "list", "--url", "http://127.0.0.1:1", "--token", "t"]).output().unwrap();
+        let output = command
+            .args(["flag", "list", "--url", "http://127.0.0.1:1", "--token", "t"])
+            .output()
+            .unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     assert!(code == 3 && text.contains("cannot be reached"), "{text}");

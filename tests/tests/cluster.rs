@@ -61,7 +61,11 @@ async fn another_node_finishes_a_run() {
 
     assert_eq!(detail["state"], json!("succeeded"), "{detail}");
     let changes = two.api().get(&format!("/api/v1/changes?run={id}")).await;
-    let flags = changes["items"].as_array().unwrap().iter().filter(|c| c["change"]["subject_kind"] == json!("flag"));
+    let flags = changes["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["change"]["subject_kind"] == json!("flag"));
     assert_eq!(flags.count(), 2, "{changes}");
     assert_eq!(two.api().get("/api/v1/rollback-log/verify").await["ok"], json!(true));
 }
@@ -89,7 +93,8 @@ async fn a_node_that_wakes_up_late_is_fenced() {
     let rows = detail["log"].as_array().unwrap().len();
     eventually("the late node answers again", || async {
         let again = one.api().get(&format!("/api/v1/runs/{id}")).await;
-        (again["state"] == json!("cancelled") && again["log"].as_array().unwrap().len() == rows).then_some(())
+        (again["state"] == json!("cancelled") && again["log"].as_array().unwrap().len() == rows)
+            .then_some(())
     })
     .await;
     assert_eq!(two.api().get("/api/v1/rollback-log/verify").await["ok"], json!(true));

@@ -194,7 +194,8 @@ async fn losing_the_database_does_not_lose_the_clients() {
     // Another connection shuts everybody out of this database, ours too.
     let other = Backend::postgres().await;
     other.tamper(&format!("ALTER DATABASE \"{name}\" WITH ALLOW_CONNECTIONS false")).await;
-    let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+    let cut =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
     other.tamper(&cut).await;
 
     let refused = eventually("writes say that the database is away", || async {
@@ -208,7 +209,11 @@ async fn losing_the_database_does_not_lose_the_clients() {
     assert!(api.send(Method::GET, "/status", None).await.status.is_success());
     let stranger = Api::new(&server.url, "*:production.never-seen-before");
     let stranger = stranger.send(Method::GET, "/api/v1/stream", None).await;
-    assert_eq!(stranger.status, StatusCode::SERVICE_UNAVAILABLE, "an unknown token is not refused for good");
+    assert_eq!(
+        stranger.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "an unknown token is not refused for good"
+    );
     let newcomer = tokio::time::timeout(Duration::from_secs(10), sdk(&server)).await.unwrap();
     assert!(newcomer.status().live, "a known token connects from memory");
     assert!(flags.status().live);

@@ -191,7 +191,11 @@ async fn nonsense_on_the_stream_harms_nobody() {
     let mut liar = Stream::connect(&server.url, SERVER, hello("liar")).await;
     full(&mut liar).await;
     liar.send(ClientFrame::Ack { epoch: epoch.clone(), revision: revision + 1_000 }).await;
-    let counts = vec![Count { flag: "ghost".to_owned(), enabled: true, variant: None, count: u64::MAX }; 10_000];
+    let counts =
+        vec![
+            Count { flag: "ghost".to_owned(), enabled: true, variant: None, count: u64::MAX };
+            10_000
+        ];
     liar.send(ClientFrame::Report { counts }).await;
 
     let newest = ramp(&server.api(), 9).await;

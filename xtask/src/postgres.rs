@@ -28,17 +28,20 @@ pub fn programs() -> Option<PathBuf> {
             folders.push(entry.path().join("bin"));
         }
     }
-    folders.into_iter().find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+    folders
+        .into_iter()
+        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
 impl Private {
     /// Makes a cluster and starts it; or takes the one that the variable names.
     pub fn start() -> Result<Self, Problem> {
-        if let Ok(url) = std::env::var(VARIABLE) {
+        if let Some(url) = std::env::var_os(VARIABLE).and_then(|url| url.into_string().ok()) {
             return Ok(Self { folder: PathBuf::new(), server: None, url });
         }
         let programs = programs().ok_or("PostgreSQL is missing")?;
-        let folder = std::env::temp_dir().join(format!("switchback-postgres-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("switchback-postgres-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let data = folder.join("data");
         if is_root() {

@@ -54,8 +54,6 @@ pub struct Started {
     pub app: Arc<App>,
     /// To be awaited.
     pub server: actix_web::dev::Server,
-    /// How it is reached.
-    pub url: String,
     /// What to tell whoever started it.
     pub hints: Vec<String>,
 }
@@ -74,7 +72,7 @@ pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
         "" => url.clone(),
         given => given.to_owned(),
     };
-    let app = App::new(opened.store, config, public_url, Arc::new(SystemClock)).await?;
+    let app = App::new(opened.store, config, public_url, Arc::new(SystemClock))?;
     let mut hints = vec![format!("Switchback listens on {url}")];
     if app.store.find_meta("seeded").await?.is_none() {
         if opened.is_new {
@@ -96,7 +94,7 @@ pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
     app.start_tasks();
     let server = router::server(&app, listener)?;
     tracing::info!(url, "listening");
-    Ok(Started { app, server, url, hints })
+    Ok(Started { app, server, hints })
 }
 
 /// Tells sockets to come back elsewhere and hands over what is under way.
