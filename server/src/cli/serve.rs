@@ -1,5 +1,6 @@
 //! `switchback serve`: opens the database, seeds it once, listens, ends cleanly on SIGTERM.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,16 +36,17 @@ async fn serve(config: Config, init: &Init) -> Outcome {
     for line in &started.hints {
         say(line);
     }
-    let handle = started.server.handle();
-    let app = Arc::clone(&started.app);
+    let Started { app, server, _lock, .. } = started;
+    let handle = server.handle();
+    let store = app.store.clone();
     tokio::spawn(async move {
         wait_for_signal().await;
         say("Ending.");
         end(&app).await;
         handle.stop(true).await;
     });
-    started.server.await?;
-    let _ = tokio::time::timeout(END_WITHIN, started.app.store.close()).await;
+    server.await?;
+    let _ = tokio::time::timeout(END_WITHIN, store.close()).await;
     Ok(())
 }
 
@@ -56,15 +58,16 @@ pub struct Started {
     pub server: actix_web::dev::Server,
     /// What to tell whoever started it.
     pub hints: Vec<String>,
+    /// Held for as long as the embedded database is in use.
+    _lock: Option<File>,
 }
 
 /// Opens everything and listens. The errors are readable lines that say what to do.
 pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
     let listener = listen(&config.listen)?;
     let url = format!("http://{}", listener.local_addr()?);
-    if config.database_url.is_empty() {
-        make_data_dir(&config.data_dir)?;
-    }
+    let is_embedded = config.database_url.is_empty();
+    let lock = if is_embedded { Some(own_data_dir(&config.data_dir)?) } else { None };
     let opened = switchback_store::open(&config.database_address())
         .await
         .map_err(|error| explain(&config, error))?;
@@ -90,11 +93,14 @@ pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
     } else {
         hints.push(format!("Console: {}   Status page: {}/status", app.public_url, app.public_url));
     }
+    if is_embedded {
+        app.store.release_all_leases().await?; // the lock says that whoever held them is dead
+    }
     app.warm_up().await?;
     app.start_tasks();
     let server = router::server(&app, listener)?;
     tracing::info!(url, "listening");
-    Ok(Started { app, server, hints })
+    Ok(Started { app, server, hints, _lock: lock })
 }
 
 /// Tells sockets to come back elsewhere and hands over what is under way.
@@ -123,15 +129,18 @@ fn listen(address: &str) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-fn make_data_dir(folder: &Path) -> Result<(), Failure> {
+/// Makes the folder, proves that it can be written, and keeps other processes off it.
+fn own_data_dir(folder: &Path) -> Result<File, Failure> {
     let shown = folder.display();
     let hint = "choose another with --data-dir";
     std::fs::create_dir_all(folder)
         .map_err(|error| Failure::new(format!("{shown} cannot be made: {error}; {hint}")))?;
-    let probe = folder.join(".write-test");
-    std::fs::write(&probe, b"")
-        .and_then(|()| std::fs::remove_file(&probe))
-        .map_err(|error| Failure::new(format!("{shown} cannot be written: {error}; {hint}")))
+    let lock = File::create(folder.join("switchback.lock"))
+        .map_err(|error| Failure::new(format!("{shown} cannot be written: {error}; {hint}")))?;
+    lock.try_lock().map_err(|_| {
+        Failure::new(format!("another Switchback runs on {shown}; stop it, or {hint}"))
+    })?;
+    Ok(lock)
 }
 
 fn explain(config: &Config, error: StoreError) -> Failure {
