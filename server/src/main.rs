@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: parse arguments, call a role, map the outcome to an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    switchback::cli::main()
+}

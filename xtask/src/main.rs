@@ -1,1 +1,102 @@
-fn main() {}
+//! `cargo xtask ...`: one name for each thing that CI or a person runs. Alone it prints them.
+#![expect(clippy::print_stdout, reason = "this is a command-line tool")]
+
+mod postgres;
+mod tools;
+
+use std::process::{Command, ExitCode};
+
+use tools::{Problem, run};
+
+const HELP: &str = "\
+cargo xtask test [FILTER]   every test, on SQLite and on a private PostgreSQL, with a real browser
+cargo xtask ci              fmt, clippy with warnings denied, then every test
+cargo xtask bench [NAME]    benchmarks: evaluation, fanout, rollback; all when none is named
+cargo xtask ui-shots [DIR]  screenshots of the console, light and dark, wide and narrow
+cargo xtask fmt             format everything";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test", filter @ ..] => test(filter),
+        ["ci"] => ci(),
+        ["bench", names @ ..] => bench(names),
+        ["ui-shots", rest @ ..] => ui_shots(rest),
+        ["fmt"] => format_all(&[]),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        [unknown, ..] => Err(format!("there is no task `{unknown}`\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            println!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Formats the workspace. Step kinds are declared by a macro, which `cargo fmt` does not look into.
+fn format_all(arguments: &[&str]) -> Result<(), Problem> {
+    run(Command::new("cargo").args(["fmt", "--all"]).args(arguments))?;
+    let kinds = std::fs::read_dir("server/playbook/src/steps").map_err(|e| e.to_string())?;
+    let files = kinds.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut command = Command::new("rustfmt");
+    command.args(["--edition", "2024"]).args(files);
+    if arguments.contains(&"--check") {
+        command.arg("--check");
+    }
+    run(&mut command)
+}
+
+fn ci() -> Result<(), Problem> {
+    format_all(&["--check"])?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    run(Command::new("cargo").args(clippy))?;
+    test(&[])
+}
+
+/// Runs the tests against one private PostgreSQL, which ends with this process.
+fn test(filter: &[&str]) -> Result<(), Problem> {
+    tools::install(&[tools::CHROMIUM, tools::POSTGRES, tools::AXE])?;
+    run(Command::new("cargo").args(["build", "--workspace", "--locked"]))?;
+    let server = postgres::Private::start()?;
+    let with = |command: &mut Command| run(server.give_to(command));
+    if tools::has("cargo-nextest") {
+        with(
+            Command::new("cargo").args(["nextest", "run", "--workspace", "--locked"]).args(filter),
+        )?;
+    } else {
+        with(
+            Command::new("cargo").args(["test", "--workspace", "--locked", "--tests"]).args(filter),
+        )?;
+    }
+    if filter.is_empty() {
+        with(Command::new("cargo").args(["test", "--workspace", "--locked", "--doc", "--quiet"]))?;
+    }
+    Ok(())
+}
+
+fn bench(names: &[&str]) -> Result<(), Problem> {
+    run(Command::new("cargo").args(["build", "--workspace", "--release", "--locked"]))?;
+    let all = ["evaluation", "fanout", "rollback"];
+    let chosen = if names.is_empty() { &all[..] } else { names };
+    for name in chosen {
+        if !all.contains(name) {
+            return Err(format!("there is no benchmark `{name}`; there are {}", all.join(", ")));
+        }
+        let program = format!("target/release/{name}");
+        run(Command::new(tools::target_dir().join("release").join(name)).env("BENCH", program))?;
+    }
+    Ok(())
+}
+
+fn ui_shots(rest: &[&str]) -> Result<(), Problem> {
+    tools::install(&[tools::CHROMIUM])?;
+    run(Command::new("cargo").args(["build", "--workspace", "--locked"]))?;
+    let folder = rest.first().copied().unwrap_or("docs/screenshots");
+    run(Command::new(tools::target_dir().join("debug").join("ui-shots")).arg(folder))
+}

@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
@@ -81,9 +82,9 @@ pub(crate) struct Fault {
 
 impl Test {
     /// Never fails: what is not understood never holds, and the fault says why.
-    pub(crate) fn compile(constraint: &Constraint) -> (Self, Option<Fault>) {
+    pub(crate) fn compile(constraint: &Constraint, texts: &mut Texts) -> (Self, Option<Fault>) {
         let field = Field::new(&constraint.field);
-        let (op, fault) = match parse(constraint, &field) {
+        let (op, fault) = match parse(constraint, &field, texts) {
             Ok(op) => (op, None),
             Err(message) => (Op::Never, Some(Fault { part: "values", message })),
         };
@@ -120,6 +121,10 @@ impl Test {
         held != self.inverted
     }
 
+    pub(crate) fn uses_time(&self) -> bool {
+        matches!(self.op, Op::Date(..)) || self.field.is_current_time()
+    }
+
     /// What the context has to compare, for explanations.
     pub(crate) fn found<'q>(&self, query: &'q Query<'q>) -> Found<'q> {
         match self.op {
@@ -148,7 +153,7 @@ impl Op {
     }
 }
 
-fn parse(constraint: &Constraint, field: &Field) -> Result<Op, String> {
+fn parse(constraint: &Constraint, field: &Field, shared: &mut Texts) -> Result<Op, String> {
     use Operator as O;
     let values = || constraint.values.iter().map(|value| value.trim()).filter(|v| !v.is_empty());
     let one = || values().next().ok_or_else(|| "needs a value".to_owned());
@@ -158,8 +163,8 @@ fn parse(constraint: &Constraint, field: &Field) -> Result<Op, String> {
     };
     let compare = Compare::of(constraint.operator);
     Ok(match constraint.operator {
-        O::In => Op::In(Set::new(values())),
-        O::NotIn => Op::NotIn(Set::new(values())),
+        O::In => Op::In(Set::new(values(), shared)),
+        O::NotIn => Op::NotIn(Set::new(values(), shared)),
         O::StrContains => texts(Place::Anywhere),
         O::StrStartsWith => texts(Place::Start),
         O::StrEndsWith => texts(Place::End),
@@ -254,16 +259,32 @@ fn is_within(nets: &[IpNet], ip: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&ip))
 }
 
+/// Texts that a ruleset holds once, however many lists they are in: less memory, and a cache that
+/// is warm for all flags when it is for one.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(HashSet<Arc<str>, foldhash::fast::FixedState>);
+
+impl Texts {
+    fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&text));
+        text
+    }
+}
+
 /// Texts to look one up in.
 #[derive(Debug)]
 pub(crate) enum Set {
-    Few(Box<[Box<str>]>),
-    Many(HashSet<Box<str>, foldhash::fast::FixedState>),
+    Few(Box<[Arc<str>]>),
+    Many(HashSet<Arc<str>, foldhash::fast::FixedState>),
 }
 
 impl Set {
-    pub(crate) fn new<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
-        let texts: Box<[Box<str>]> = texts.map(Box::from).collect();
+    pub(crate) fn new<'a>(texts: impl Iterator<Item = &'a str>, shared: &mut Texts) -> Self {
+        let texts: Box<[Arc<str>]> = texts.map(|text| shared.share(text)).collect();
         if texts.len() <= FEW { Self::Few(texts) } else { Self::Many(texts.into_iter().collect()) }
     }
 
@@ -278,28 +299,24 @@ impl Set {
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Few(texts) if texts.is_empty())
     }
+}
 
-    /// The first few texts in order, and how many more there are.
-    fn sample(&self) -> (Vec<&str>, usize) {
-        let mut texts: Vec<&str> = match self {
-            Self::Few(texts) => texts.iter().map(|text| &**text).collect(),
-            Self::Many(texts) => texts.iter().map(|text| &**text).collect(),
-        };
-        texts.sort_unstable();
-        let more = texts.len().saturating_sub(FEW);
-        texts.truncate(FEW);
-        (texts, more)
-    }
+/// The first few texts in order, and how many more there are.
+fn sample<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let mut texts: Vec<&str> = texts.collect();
+    texts.sort_unstable();
+    let more = texts.len().saturating_sub(FEW);
+    texts.truncate(FEW);
+    let texts = texts.join(", ");
+    if more > 0 { format!("[{texts} and {more} more]") } else { format!("[{texts}]") }
 }
 
 impl fmt::Display for Set {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (texts, more) = self.sample();
-        write!(out, "[{}", texts.join(", "))?;
-        if more > 0 {
-            write!(out, " and {more} more")?;
-        }
-        out.write_str("]")
+        out.write_str(&match self {
+            Self::Few(texts) => sample(texts.iter().map(|text| &**text)),
+            Self::Many(texts) => sample(texts.iter().map(|text| &**text)),
+        })
     }
 }
 
@@ -319,7 +336,7 @@ impl fmt::Display for Test {
                     Place::Start => "starts with",
                     Place::End => "ends with",
                 };
-                write!(out, "{field} {verb} {}", Set::new(patterns.iter().map(Pattern::as_str)))
+                write!(out, "{field} {verb} {}", sample(patterns.iter().map(Pattern::as_str)))
             }
             Op::Number(compare, bound) => write!(out, "{field} {} {bound}", compare.sign()),
             Op::Date(compare, at) => {
@@ -332,7 +349,7 @@ impl fmt::Display for Test {
             Op::Regex(regex) => write!(out, "{field} matches /{regex}/"),
             Op::Cidr(nets) => {
                 let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
-                write!(out, "{field} in network {}", Set::new(nets.iter().map(String::as_str)))
+                write!(out, "{field} in network {}", sample(nets.iter().map(String::as_str)))
             }
             Op::IsSet => write!(out, "{field} is set"),
             Op::Never => write!(out, "{field}: not understood, never holds"),

@@ -68,6 +68,16 @@ pub(crate) struct Flag {
     /// Names of all its variants, those of its rules included.
     pub(crate) variant_names: Box<[Arc<str>]>,
     pub(crate) impressions: bool,
+    pub(crate) needs: Needs,
+}
+
+/// Which parts of a [`Moment`] a flag's decision looks at; a caller may leave out the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The time, and how long the server has not been heard of.
+    pub time: bool,
+    /// The random number.
+    pub draw: bool,
 }
 
 /// What stands before the rules.
@@ -193,11 +203,23 @@ impl Ruleset {
         self.index.get(key).copied().map(FlagIndex)
     }
 
+    /// The flag at a position of [`Ruleset::keys`].
+    pub fn nth(&self, position: usize) -> Option<FlagIndex> {
+        (position < self.flags.len()).then_some(FlagIndex(position as u32))
+    }
+
     /// The names of a flag's variants, those of its rules included; see
     /// [`Evaluation::outcome`].
     pub fn variant_names(&self, flag: FlagIndex) -> impl ExactSizeIterator<Item = &str> {
         let names = self.flag(flag).map_or(&[][..], |flag| &flag.variant_names);
         names.iter().map(|name| &**name)
+    }
+
+    /// Which parts of a [`Moment`] the flag's decision looks at: reading a clock costs more than
+    /// most decisions.
+    #[inline]
+    pub fn needs(&self, flag: FlagIndex) -> Needs {
+        self.flag(flag).map(|flag| flag.needs).unwrap_or_default()
     }
 
     /// Whether each evaluation of the flag is to be reported.
@@ -279,15 +301,15 @@ impl Ruleset {
     /// that is missing or cannot be understood never opens the door: `auth_bypass` then counts as
     /// off, the others as on, so that a missing document means `Enforced`.
     pub fn auth_mode(&self, context: &Context<'_>) -> AuthMode {
-        self.auth_mode_at(context, context.moment())
+        self.auth_mode_by(|flag| self.is_index_enabled(flag, context, context.moment()))
     }
 
-    /// As [`Ruleset::auth_mode`], at a moment other than the context's own.
-    pub fn auth_mode_at(&self, context: &Context<'_>, moment: Moment) -> AuthMode {
-        let query = self.query(context, moment);
-        let says = |index: Option<FlagIndex>, unknown: bool| match index.and_then(|i| self.flag(i))
-        {
-            Some(flag) if flag.gate != Gate::Error => self.judge(flag, &query).is_on(),
+    /// As [`Ruleset::auth_mode`], with the caller asking each flag, so that it can count.
+    pub fn auth_mode_by(&self, mut is_on: impl FnMut(FlagIndex) -> bool) -> AuthMode {
+        let mut says = |index: Option<FlagIndex>, unknown: bool| match index {
+            Some(index) if self.flag(index).is_some_and(|flag| flag.gate != Gate::Error) => {
+                is_on(index)
+            }
             _ => unknown,
         };
         if says(self.auth.bypass, false) {

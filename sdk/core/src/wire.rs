@@ -36,6 +36,19 @@ pub enum ServerFrame {
     },
 }
 
+impl ServerFrame {
+    /// Epoch and revision that the frame leads to, or says are the newest.
+    pub fn position(&self) -> Option<(&str, Revision)> {
+        match self {
+            Self::Full(document) => Some((&document.epoch, document.revision)),
+            Self::Delta(delta) => Some((&delta.epoch, delta.to)),
+            Self::Values(values) => Some((&values.epoch, values.revision)),
+            Self::Heartbeat { epoch, revision } => Some((epoch, *revision)),
+            Self::Notice(_) | Self::Goodbye { .. } => None,
+        }
+    }
+}
+
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

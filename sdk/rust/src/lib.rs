@@ -1,1 +1,23 @@
-//! See Cargo.toml.
+#![doc = include_str!("../README.md")]
+//! Switchback's client for Rust: local decisions, live updates, proof of application.
+#![warn(missing_docs)]
+
+mod builder;
+mod cache;
+mod client;
+mod clock;
+mod connection;
+mod counts;
+mod saver;
+mod shared;
+mod subscription;
+mod testing;
+mod transport;
+
+pub use builder::{BuildError, Builder};
+pub use client::{Decision, Switchback};
+pub use shared::{Source, Status};
+pub use subscription::{Change, Changes, Notices, Subscription};
+pub use switchback_core::wire::Notice;
+pub use switchback_core::{AuthMode, Context, Property};
+pub use testing::TestBuilder;

@@ -170,7 +170,8 @@ impl App {
     pub async fn check_setup(&self, secret: &str) -> Result<(), AppError> {
         let expected = self.store.find_meta(SETUP_KEY).await?;
         if !self.needs_setup().await? || expected.as_deref() != Some(ids::hash(secret).as_str()) {
-            let message = "this set-up link is used or replaced; start the server to print a new one";
+            let message =
+                "this set-up link is used or replaced; start the server to print a new one";
             return Err(AppError::Refused(message.to_owned()));
         }
         Ok(())
@@ -248,7 +249,8 @@ impl App {
         id: &str,
         change: UserChange,
     ) -> Result<UserRow, AppError> {
-        if who.user_id.as_deref() != Some(id) || change.roles.is_some() || change.disabled.is_some() {
+        if who.user_id.as_deref() != Some(id) || change.roles.is_some() || change.disabled.is_some()
+        {
             who.must(Role::Admin, EVERYWHERE, "change people")?;
         }
         let mut user = self.store.get_user(id).await?;
@@ -309,10 +311,12 @@ async fn verify_password(password: &str, hash: Option<String>) -> Result<bool, A
     }
     let _permit = HASHING.acquire().await.map_err(|error| AppError::Internal(Box::new(error)))?;
     let password = password.to_owned();
-    let checked = tokio::task::spawn_blocking(move || match hash {
-        Some(hash) => PasswordHash::new(&hash)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()),
-        None => {
+    let checked = tokio::task::spawn_blocking(move || {
+        if let Some(hash) = hash {
+            PasswordHash::new(&hash).is_ok_and(|hash| {
+                Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+            })
+        } else {
             let _ = Argon2::default().hash_password(password.as_bytes());
             false
         }

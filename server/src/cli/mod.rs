@@ -1,1 +1,212 @@
-//! CLI.
+//! The command line: one file per command group. Without a command it serves.
+
+mod client;
+mod config;
+mod demo;
+mod flag;
+mod log;
+mod playbook;
+mod serve;
+mod status;
+mod token;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+
+pub use client::Target;
+
+/// Feature flags and rollback: see that it hurts, put everything back, prove that everybody has it.
+#[derive(Parser)]
+#[command(name = "switchback", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What the server is started with. Also settable in `switchback.toml` and as `SWITCHBACK_*`.
+#[derive(Args, Clone, Default)]
+struct Settings {
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Where the embedded database lies.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// `postgres://...` instead of the embedded database.
+    #[arg(long, global = true, value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// A configuration file; `switchback.toml` is read when it is there.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server (what happens without a command).
+    Serve,
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
+    /// List, switch, ramp, kill and restore flags.
+    Flag {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: flag::Command,
+    },
+    /// List and run playbooks, live step by step.
+    Playbook {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: playbook::Command,
+    },
+    /// Read the logs, and prove that nobody changed them.
+    Log {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: log::Command,
+    },
+    /// Make, list and revoke tokens.
+    Token {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: token::Command,
+    },
+    /// What is on, who is connected, what is open.
+    Status {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        query: status::Query,
+    },
+    /// A server with 200 live clients on a temporary database, to try everything on.
+    Demo(demo::Options),
+}
+
+/// Why a command ended badly, in one line, with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The usual one.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into() }
+    }
+
+    /// With an exit code that scripts can tell apart.
+    pub fn with_code(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            source = cause.source();
+        }
+        Self::new(message)
+    }
+}
+
+/// A command's outcome.
+pub type Outcome = Result<(), Failure>;
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One TLS provider for the whole process, named before any client is built.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            let line = message.replace('\n', " ");
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("switchback: {line}\n").as_bytes(),
+            );
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let variables: BTreeMap<String, String> = std::env::vars().collect();
+    let settings = cli.settings;
+    match cli.command {
+        None | Some(Command::Serve) => {
+            let config = load(&settings, &variables)?;
+            let init = crate::config::init_from(&variables)?;
+            serve::run(config, &init)
+        }
+        Some(Command::Config { command }) => {
+            config::run(&command, &load(&settings, &variables)?);
+            Ok(())
+        }
+        Some(Command::Demo(options)) => demo::run(&options),
+        Some(Command::Flag { target, command }) => {
+            in_runtime(flag::run(target.client(&variables)?, command))
+        }
+        Some(Command::Playbook { target, command }) => {
+            in_runtime(playbook::run(target.client(&variables)?, command))
+        }
+        Some(Command::Log { target, command }) => {
+            in_runtime(log::run(target.client(&variables)?, command))
+        }
+        Some(Command::Token { target, command }) => {
+            in_runtime(token::run(target.client(&variables)?, command))
+        }
+        Some(Command::Status { target, query }) => {
+            in_runtime(status::run(target.client(&variables)?, query))
+        }
+    }
+}
+
+fn in_runtime(command: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+fn load(settings: &Settings, variables: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+    let Settings { listen, data_dir, database_url, config } = settings;
+    let mut flags = Vec::new();
+    if let Some(listen) = listen {
+        flags.push(("listen", listen.clone()));
+    }
+    if let Some(data_dir) = data_dir {
+        flags.push(("data_dir", data_dir.display().to_string()));
+    }
+    if let Some(database_url) = database_url {
+        flags.push(("database_url", database_url.clone()));
+    }
+    let file = config.clone().or_else(|| variables.get("SWITCHBACK_CONFIG").map(PathBuf::from));
+    crate::config::load(file.as_ref(), variables, &flags)
+}
+
+/// Writes a line for people or pipes; a closed pipe is no error.
+pub fn say(line: impl AsRef<str>) {
+    let mut out = std::io::stdout().lock();
+    let _ = std::io::Write::write_all(&mut out, line.as_ref().as_bytes());
+    let _ = std::io::Write::write_all(&mut out, b"\n");
+    let _ = std::io::Write::flush(&mut out);
+}

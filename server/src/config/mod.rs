@@ -91,7 +91,7 @@ impl Default for Config {
             database_url: String::new(),
             public_url: String::new(),
             workers: 0,
-            log: "info".to_owned(),
+            log: "info,actix_server=warn,sqlx=warn".to_owned(),
             log_format: LogFormat::Text,
             trusted_proxies: Vec::new(),
             runbooks_dir: None,

@@ -124,5 +124,7 @@ pub fn refuse_cross_site(request: &HttpRequest) -> Result<(), AppError> {
     if same {
         return Ok(());
     }
-    Err(AppError::Refused("this request comes from another site and was not carried out".to_owned()))
+    Err(AppError::Refused(
+        "this request comes from another site and was not carried out".to_owned(),
+    ))
 }

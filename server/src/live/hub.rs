@@ -186,7 +186,7 @@ impl Hub {
     /// This node's clients of an environment.
     pub fn clients(&self, environment: &str) -> Vec<ClientView> {
         let feeds = self.feeds_of(environment);
-        let clients = feeds.iter().flat_map(|feed| clients_of(feed));
+        let clients = feeds.iter().flat_map(clients_of);
         clients.map(|client| client.view(&self.node)).collect()
     }
 
@@ -195,7 +195,7 @@ impl Hub {
         let feeds = self.feeds_of(environment);
         let newest = feeds.iter().map(|feed| feed.current().document.revision).max();
         let revision = revision.or(newest).unwrap_or_default();
-        let clients: Vec<Arc<Client>> = feeds.iter().flat_map(|feed| clients_of(feed)).collect();
+        let clients: Vec<Arc<Client>> = feeds.iter().flat_map(clients_of).collect();
         Convergence::of(&self.node, revision, clients.iter().map(AsRef::as_ref))
     }
 
@@ -236,7 +236,9 @@ impl Hub {
             tick.tick().await;
             let moved =
                 std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
-            moved.into_iter().for_each(|key| self.publish(News::Clients(key)));
+            for key in moved {
+                self.publish(News::Clients(key));
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::hint::black_box;
 use serde_json::{Value, json};
 use switchback_core::model::Document;
 use switchback_core::{Context, Ruleset, slot};
+use switchback_sdk::Switchback;
 
 /// One row of the table.
 pub struct Workload {
@@ -28,6 +29,7 @@ pub struct World {
     outsider: Context<'static>,
     index: HashMap<String, u32, foldhash::fast::FixedState>,
     document: Document,
+    client: Switchback,
 }
 
 /// One look-up and one hash from scratch: no engine can do with less.
@@ -60,6 +62,17 @@ pub const WORKLOADS: &[&Workload] = &[
         calls: 20_000,
         goal_ns: Some(8.0),
         goal_instructions: Some(140.0),
+    },
+    &Workload {
+        name: "plain flag, through the client, counted",
+        run: |world, calls| {
+            for _ in 0..calls {
+                black_box(world.client.is_enabled(black_box("plain"), black_box(&world.context)));
+            }
+        },
+        calls: 20_000,
+        goal_ns: None,
+        goal_instructions: None,
     },
     &Workload {
         name: "50 % rollout",
@@ -167,6 +180,7 @@ impl World {
             context: context(user.clone(), "group-42"),
             outsider: context(user, "nobody"),
             document,
+            client: Switchback::for_tests().flag_on("plain").build(),
         }
     }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    AuthFlags, Flag, FlagIndex, Gate, Guards, OnStale, Prerequisite, Problem, Rule, Ruleset,
+    AuthFlags, Flag, FlagIndex, Gate, Guards, Needs, OnStale, Prerequisite, Problem, Rule, Ruleset,
     Segment, Variant, Variants, graph,
 };
 use crate::bucket::Salted;
-use crate::constraint::{Set, Test};
+use crate::constraint::{Set, Test, Texts};
 use crate::context::{Field, Unit};
 use crate::model::{self, Document, FlagEntry, UNREADABLE, ValueType};
 
@@ -18,6 +18,7 @@ pub(super) fn ruleset(document: &Document) -> Ruleset {
     let mut compiler = Compiler {
         index: document.flags.keys().zip(0..).map(|(key, n)| (key.as_str().into(), n)).collect(),
         segments: BTreeMap::new(),
+        texts: Texts::default(),
         problems: Vec::new(),
     };
     for (key, segment) in &document.segments {
@@ -62,6 +63,7 @@ fn asked(flag: &Flag) -> Vec<u32> {
 struct Compiler<'d> {
     index: HashMap<Box<str>, u32, foldhash::fast::FixedState>,
     segments: BTreeMap<&'d str, Arc<[Test]>>,
+    texts: Texts,
     problems: Vec<Problem>,
 }
 
@@ -84,7 +86,7 @@ impl<'d> Compiler<'d> {
         let state = &flag.state;
         let path = format!("flags.{key}");
         let mut names = Vec::new();
-        let variants = variants(&state.variants, &flag.salt, &mut names);
+        let variants = self.variants(&state.variants, &flag.salt, &mut names);
         let rules = state.rules.iter().enumerate();
         let rules: Box<[Rule]> = rules
             .map(|(n, rule)| self.rule(rule, &flag.salt, &format!("{path}.rules[{n}]"), &mut names))
@@ -99,15 +101,22 @@ impl<'d> Compiler<'d> {
             },
             prerequisites: state.prerequisites.iter().map(|one| self.prerequisite(one)).collect(),
         };
+        let is_guarded = guards.expires_at.is_some()
+            || guards.max_staleness_ms.is_some()
+            || !guards.prerequisites.is_empty();
         Flag {
+            needs: Needs {
+                time: is_guarded || rules.iter().any(Rule::uses_time),
+                draw: !guards.prerequisites.is_empty()
+                    || draws(variants.as_deref())
+                    || rules.iter().any(|r| r.unit == Unit::Random || draws(r.variants.as_deref())),
+            },
             gate: match (state.killed, state.enabled) {
                 (true, _) => Gate::Killed,
                 (false, false) => Gate::Disabled,
                 (false, true) => Gate::Open,
             },
-            is_guarded: guards.expires_at.is_some()
-                || guards.max_staleness_ms.is_some()
-                || !guards.prerequisites.is_empty(),
+            is_guarded,
             rules,
             on_value: or_bool(&state.on_value, flag.value_type, true),
             off_value: or_bool(&state.off_value, flag.value_type, false),
@@ -137,17 +146,55 @@ impl<'d> Compiler<'d> {
     ) -> Rule {
         let salt = rule.salt.as_deref().unwrap_or(salt);
         Rule {
-            groups: Set::new(rule.groups.iter().map(String::as_str)),
-            platforms: Set::new(rule.platforms.iter().map(String::as_str)),
+            groups: Set::new(rule.groups.iter().map(String::as_str), &mut self.texts),
+            platforms: Set::new(rule.platforms.iter().map(String::as_str), &mut self.texts),
             tests: self.tests(&rule.constraints, path).into(),
             segments: rule.segments.iter().map(|key| self.segment(key, path)).collect(),
             percent: rule.percent.thousandths(),
             unit: Unit::from(&rule.stickiness),
             salted: Salted::rollout(salt),
-            variants: variants(&rule.variants, salt, names),
+            variants: self.variants(&rule.variants, salt, names),
             id: rule.id.as_str().into(),
             title: rule.title.as_deref().map(Box::from),
         }
+    }
+
+    fn variants(
+        &mut self,
+        list: &[model::Variant],
+        salt: &str,
+        names: &mut Vec<Arc<str>>,
+    ) -> Option<Box<Variants>> {
+        let first = list.first()?;
+        let variant = |variant: &model::Variant| {
+            let known = names.iter().position(|name| **name == *variant.name);
+            let number = known.unwrap_or_else(|| {
+                names.push(variant.name.as_str().into());
+                names.len() - 1
+            });
+            let overrides = variant.overrides.iter();
+            Variant {
+                weight: variant.weight,
+                number: number as u32,
+                value: variant.value.clone(),
+                name: names.get(number).cloned().unwrap_or_default(),
+                overrides: overrides
+                    .map(|one| {
+                        let values = one.values.iter().map(|v| v.trim());
+                        (Field::new(&one.field), Set::new(values, &mut self.texts))
+                    })
+                    .collect(),
+            }
+        };
+        let unit = first.stickiness.as_ref().map(Unit::from);
+        let list: Box<[Variant]> = list.iter().map(variant).collect();
+        Some(Box::new(Variants {
+            total: list.iter().map(|variant| u64::from(variant.weight)).sum(),
+            salted: Salted::variants(salt),
+            unit,
+            has_overrides: list.iter().any(|variant| !variant.overrides.is_empty()),
+            list,
+        }))
     }
 
     fn segment(&mut self, key: &str, path: &str) -> Segment {
@@ -160,7 +207,7 @@ impl<'d> Compiler<'d> {
 
     fn tests(&mut self, constraints: &[model::Constraint], path: &str) -> Vec<Test> {
         let compile = |(n, constraint)| {
-            let (test, fault) = Test::compile(constraint);
+            let (test, fault) = Test::compile(constraint, &mut self.texts);
             if let Some(fault) = fault {
                 let path = format!("{path}.constraints[{n}].{}", fault.part);
                 self.problems.push(Problem { path, message: fault.message });
@@ -169,6 +216,17 @@ impl<'d> Compiler<'d> {
         };
         constraints.iter().enumerate().map(compile).collect()
     }
+}
+
+impl Rule {
+    fn uses_time(&self) -> bool {
+        let segments = self.segments.iter().filter_map(|segment| segment.tests.as_deref());
+        self.tests.iter().chain(segments.flatten()).any(Test::uses_time)
+    }
+}
+
+fn draws(variants: Option<&Variants>) -> bool {
+    variants.is_some_and(|variants| variants.unit == Some(Unit::Random))
 }
 
 /// A flag that is off for everybody, with what can be learnt of its off value.
@@ -187,6 +245,7 @@ fn unreadable(key: &str, raw: &Value) -> Flag {
         key: key.into(),
         variant_names: Box::default(),
         impressions: false,
+        needs: Needs::default(),
     }
 }
 
@@ -196,38 +255,4 @@ fn or_bool(value: &Value, value_type: ValueType, meaning: bool) -> Value {
         (Value::Null, ValueType::Boolean) => Value::Bool(meaning),
         _ => value.clone(),
     }
-}
-
-fn variants(
-    list: &[model::Variant],
-    salt: &str,
-    names: &mut Vec<Arc<str>>,
-) -> Option<Box<Variants>> {
-    let first = list.first()?;
-    let variant = |variant: &model::Variant| {
-        let known = names.iter().position(|name| **name == *variant.name);
-        let number = known.unwrap_or_else(|| {
-            names.push(variant.name.as_str().into());
-            names.len() - 1
-        });
-        let overrides = variant.overrides.iter();
-        Variant {
-            weight: variant.weight,
-            number: number as u32,
-            value: variant.value.clone(),
-            name: names.get(number).cloned().unwrap_or_default(),
-            overrides: overrides
-                .map(|one| (Field::new(&one.field), Set::new(one.values.iter().map(|v| v.trim()))))
-                .collect(),
-        }
-    };
-    let unit = first.stickiness.as_ref().map(Unit::from);
-    let list: Box<[Variant]> = list.iter().map(variant).collect();
-    Some(Box::new(Variants {
-        total: list.iter().map(|variant| u64::from(variant.weight)).sum(),
-        salted: Salted::variants(salt),
-        unit,
-        has_overrides: list.iter().any(|variant| !variant.overrides.is_empty()),
-        list,
-    }))
 }

@@ -1,7 +1,7 @@
 //! Strict checks of constraints: arity and shape of their values.
 
 use super::{CONSTRAINTS_MAX, Door, NAME_CHARS_MAX};
-use crate::constraint::{Test, net};
+use crate::constraint::{Test, Texts, net};
 use crate::context::Field;
 use crate::model::{Constraint, Operator};
 
@@ -25,7 +25,7 @@ impl Door {
             }
             Arity::Some if found == 0 => self.refuse("values", "must be at least one"),
             _ => {
-                if let (_, Some(fault)) = Test::compile(constraint) {
+                if let (_, Some(fault)) = Test::compile(constraint, &mut Texts::default()) {
                     self.refuse(fault.part, fault.message);
                 }
             }

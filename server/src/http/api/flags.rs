@@ -49,6 +49,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 /// What a change did.
 #[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the field's name in JSON")]
 struct Changed {
     /// The environment's revision now.
     revision: u64,

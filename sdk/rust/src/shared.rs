@@ -1,0 +1,140 @@
+//! What the handle and the connection share: the state in force and how fresh it is.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use switchback_core::model::{Document, Millis, Revision};
+use switchback_core::wire::Notice;
+use switchback_core::{Context, FlagIndex, Moment, Ruleset};
+use tokio::sync::{broadcast, watch};
+
+use crate::clock::{Clock, now_ms};
+use crate::counts::Counters;
+use crate::subscription::Change;
+
+/// Changes and notices that a slow listener may be behind; older ones are dropped.
+const NEWS_MAX: usize = 64;
+
+/// Where the flags in force came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Nothing is known yet: every flag is unknown.
+    #[default]
+    Empty,
+    /// The disk cache of an earlier run.
+    Disk,
+    /// The server, in this run.
+    Live,
+    /// [`crate::Switchback::for_tests`].
+    Test,
+}
+
+/// How a client is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Where the flags in force came from.
+    pub source: Source,
+    /// Their revision; 0 when there are none.
+    pub revision: Revision,
+    /// The database that the revision belongs to.
+    pub epoch: String,
+    /// Whether the server is connected and has confirmed the flags.
+    pub live: bool,
+    /// When not live: the last moment the server was heard of, in milliseconds since 1970.
+    pub stale_since: Option<Millis>,
+    /// The last thing that went wrong, until the server confirms the flags again.
+    pub last_error: Option<String>,
+    /// Evaluation counts that were dropped while the server was away for long.
+    pub dropped_counts: u64,
+}
+
+/// The progress that waiting callers look at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) status: Status,
+    /// The first attempt to connect has failed, or the token was refused.
+    pub(crate) has_failed: bool,
+    pub(crate) is_refused: bool,
+    pub(crate) is_stopped: bool,
+}
+
+/// One revision in force, with its counters.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) document: Arc<Document>,
+    pub(crate) ruleset: Ruleset,
+    pub(crate) counters: Counters,
+}
+
+impl State {
+    pub(crate) fn new(document: Arc<Document>) -> Self {
+        let ruleset = Ruleset::compile(&document);
+        for problem in ruleset.problems() {
+            tracing::warn!(path = problem.path, "flag document: {}", problem.message);
+        }
+        let counters = Counters::new(&ruleset);
+        Self { document, ruleset, counters }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) state: ArcSwap<State>,
+    pub(crate) clock: Clock,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) changes: broadcast::Sender<Arc<Change>>,
+    pub(crate) notices: broadcast::Sender<Arc<Notice>>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: ArcSwap::from_pointee(State::default()),
+            clock: Clock::new(),
+            progress: watch::Sender::new(Progress::default()),
+            changes: broadcast::Sender::new(NEWS_MAX),
+            notices: broadcast::Sender::new(NEWS_MAX),
+        }
+    }
+
+    /// Puts a state in force; decisions that are under way end with the old one.
+    pub(crate) fn enforce(&self, state: State, source: Source) -> Arc<State> {
+        let (revision, epoch) = (state.ruleset.revision(), state.ruleset.epoch().to_owned());
+        let old = self.state.swap(Arc::new(state));
+        self.progress.send_modify(|progress| {
+            progress.status.source = source;
+            progress.status.revision = revision;
+            progress.status.epoch = epoch;
+        });
+        old
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let mut status = self.progress.borrow().status.clone();
+        if !status.live && status.source != Source::Empty {
+            let stale_ms = i64::try_from(self.clock.stale_for_ms()).unwrap_or(i64::MAX);
+            status.stale_since = Some(now_ms().saturating_sub(stale_ms));
+        }
+        status
+    }
+
+    /// The moment of a decision: what the flag needs of it, and what the caller has set already.
+    #[inline]
+    pub(crate) fn moment(&self, ruleset: &Ruleset, flag: FlagIndex, by: &Context<'_>) -> Moment {
+        let needs = ruleset.needs(flag);
+        let mut moment = by.moment();
+        if needs.time {
+            moment = self.with_time(moment);
+        }
+        if needs.draw {
+            moment.draw ^= self.clock.draw();
+        }
+        moment
+    }
+
+    pub(crate) fn with_time(&self, mut moment: Moment) -> Moment {
+        moment.now_ms = moment.now_ms.or_else(|| Some(now_ms()));
+        moment.stale_for_ms = moment.stale_for_ms.max(self.clock.stale_for_ms());
+        moment
+    }
+}

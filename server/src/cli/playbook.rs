@@ -1,0 +1,348 @@
+//! `switchback playbook ...`: the run is shown live, step by step; the exit code says how it ended.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, table, text, when};
+use super::{Failure, Outcome, say};
+
+/// How often the run is looked at while it goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// List playbooks.
+    List,
+    /// Check a file: every problem with line and column.
+    Lint {
+        /// The YAML file.
+        file: std::path::PathBuf,
+    },
+    /// Run a playbook and watch it. Exit code 0: succeeded; 4: failed, and everything was put back;
+    /// 5: failed, and not everything was; 6: cancelled; 7: it waits for a person.
+    Run {
+        /// The playbook.
+        name: String,
+        /// The environment.
+        #[arg(long, short, default_value = "production")]
+        env: String,
+        /// Why.
+        #[arg(long, short, default_value = "")]
+        reason: String,
+        /// A value for an input, as `name=value`; may be repeated.
+        #[arg(long = "input", value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
+        /// Show what each step would do and how many clients it would touch; change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the run's id and return at once.
+        #[arg(long)]
+        detach: bool,
+    },
+    /// List runs, newest first.
+    Runs {
+        /// Only this environment.
+        #[arg(long, short)]
+        env: Option<String>,
+        /// Only those that are not over.
+        #[arg(long)]
+        active: bool,
+    },
+    /// Show one run.
+    Show {
+        /// The run's id.
+        run: String,
+    },
+    /// Stop a run and put back what it did.
+    Cancel {
+        /// The run's id.
+        run: String,
+        /// Why.
+        #[arg(long, short, default_value = "")]
+        reason: String,
+    },
+    /// Say yes (or, with --refuse, no) to a step that waits for people.
+    Approve {
+        /// The run's id.
+        run: String,
+        /// The step.
+        step: String,
+        /// Say no.
+        #[arg(long)]
+        refuse: bool,
+        /// What you want to add.
+        #[arg(long, short, default_value = "")]
+        comment: String,
+    },
+    /// Decide about a parked run.
+    Decide {
+        /// The run's id.
+        run: String,
+        /// was_done, redo or undo.
+        decision: String,
+        /// The parked step.
+        #[arg(long, default_value = "")]
+        step: String,
+        /// What you want to add.
+        #[arg(long, short, default_value = "")]
+        comment: String,
+    },
+}
+
+pub async fn run(client: Client, command: Command) -> Outcome {
+    match command {
+        Command::List => list(&client).await,
+        Command::Lint { file } => lint(&client, &file).await,
+        Command::Run { name, env, reason, inputs, dry_run, detach } => {
+            let inputs = parse_inputs(&inputs)?;
+            let body =
+                json!({"environment": env, "reason": reason, "inputs": inputs, "trigger": "cli"});
+            if dry_run {
+                return preview(&client, &name, body).await;
+            }
+            let url = format!("/playbooks/{name}/runs");
+            let run = client.send(Method::POST, &url, Some(body)).await?;
+            let id = text(&run, "/id");
+            if detach {
+                say(id);
+                return Ok(());
+            }
+            watch(&client, &id).await
+        }
+        Command::Runs { env, active } => runs(&client, env, active).await,
+        Command::Show { run } => {
+            let detail = client.get(&format!("/runs/{run}")).await?;
+            if client.json {
+                say(serde_json::to_string_pretty(&detail).unwrap_or_default());
+                return Ok(());
+            }
+            steps_of(&detail).iter().for_each(say);
+            outcome(&detail)
+        }
+        Command::Cancel { run, reason } => {
+            let url = format!("/runs/{run}/cancel");
+            client.send(Method::POST, &url, Some(json!({"reason": reason}))).await?;
+            watch(&client, &run).await.or_else(|failure| match failure.code {
+                6 => Ok(()), // cancelled is what was asked for
+                _ => Err(failure),
+            })
+        }
+        Command::Approve { run, step, refuse, comment } => {
+            let body = json!({"approve": !refuse, "comment": comment});
+            let url = format!("/runs/{run}/steps/{step}/approval");
+            client.send(Method::POST, &url, Some(body)).await.map(drop)
+        }
+        Command::Decide { run, decision, step, comment } => {
+            let body = json!({"decision": decision, "step": step, "comment": comment});
+            client.send(Method::POST, &format!("/runs/{run}/decision"), Some(body)).await?;
+            watch(&client, &run).await
+        }
+    }
+}
+
+fn parse_inputs(inputs: &[String]) -> Result<Map<String, Value>, Failure> {
+    inputs
+        .iter()
+        .map(|input| match input.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), json!(value))),
+            None => Err(Failure::with_code(2, format!("`{input}` is not NAME=VALUE"))),
+        })
+        .collect()
+}
+
+async fn list(client: &Client) -> Outcome {
+    let playbooks = client.list("/playbooks").await?;
+    if client.json {
+        say(Value::Array(playbooks).to_string());
+        return Ok(());
+    }
+    let row = |one: &Value| vec![text(one, "/name"), text(one, "/title"), text(one, "/owner")];
+    table(&["PLAYBOOK", "WHAT IT DOES", "OWNER"], playbooks.iter().map(row));
+    Ok(())
+}
+
+async fn lint(client: &Client, file: &std::path::Path) -> Outcome {
+    let shown = file.display();
+    let source = std::fs::read_to_string(file)
+        .map_err(|error| Failure::with_code(2, format!("{shown} cannot be read: {error}")))?;
+    let url = "/playbooks/lint";
+    let found = client.send(Method::POST, url, Some(json!({"text": source}))).await?;
+    let problems = found.get("problems").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut errors = 0;
+    for problem in &problems {
+        let (line, column) = (text(problem, "/line"), text(problem, "/column"));
+        let (severity, path) = (text(problem, "/severity"), text(problem, "/path"));
+        errors += usize::from(severity == "error");
+        let hint = text(problem, "/hint");
+        let hint = if hint.is_empty() { hint } else { format!(" ({hint})") };
+        say(format!(
+            "{shown}:{line}:{column}: {severity}: {path}: {}{hint}",
+            text(problem, "/message")
+        ));
+    }
+    if errors > 0 {
+        return Err(Failure::new(format!("{shown} is refused")));
+    }
+    say(format!("{shown} is good"));
+    Ok(())
+}
+
+async fn preview(client: &Client, name: &str, body: Value) -> Outcome {
+    let url = format!("/playbooks/{name}/preview");
+    let found = client.send(Method::POST, &url, Some(body)).await?;
+    if client.json {
+        say(serde_json::to_string_pretty(&found).unwrap_or_default());
+        return Ok(());
+    }
+    let known = |value: &Value, pointer: &str| match value.pointer(pointer) {
+        Some(value) => match (value.get("known"), value.get("unknown")) {
+            (Some(known), _) => known.to_string(),
+            (_, Some(why)) => format!("not known yet: {}", why.as_str().unwrap_or_default()),
+            _ => value.to_string(),
+        },
+        None => String::new(),
+    };
+    say(format!(
+        "Dry run of {} in {}: nothing is changed.",
+        text(&found, "/plan/playbook"),
+        text(&found, "/plan/environment")
+    ));
+    for one in found.pointer("/preview/require").and_then(Value::as_array).into_iter().flatten() {
+        say(format!("  condition {}: holds {}", text(one, "/id"), known(one, "/holds")));
+    }
+    let plan = found.pointer("/plan/steps").and_then(Value::as_array).cloned().unwrap_or_default();
+    let steps =
+        found.pointer("/preview/steps").and_then(Value::as_array).cloned().unwrap_or_default();
+    for (index, (step, planned)) in steps.iter().zip(&plan).enumerate() {
+        say(format!("  {}. {}: {}", index + 1, text(planned, "/title"), text(planned, "/does")));
+        say(format!(
+            "       runs {}; clients that hear of it: {}",
+            known(step, "/runs"),
+            known(step, "/effect/clients")
+        ));
+        for warning in
+            step.pointer("/effect/warnings").and_then(Value::as_array).into_iter().flatten()
+        {
+            say(format!("       note: {}", warning.as_str().unwrap_or_default()));
+        }
+    }
+    say(format!(
+        "  clients touched: {}; deadline {} s",
+        known(&found, "/preview/clients"),
+        found.pointer("/preview/deadline_ms").and_then(Value::as_u64).unwrap_or_default() / 1000
+    ));
+    Ok(())
+}
+
+async fn runs(client: &Client, env: Option<String>, active: bool) -> Outcome {
+    let mut path = format!("/runs?active={active}");
+    if let Some(env) = env {
+        path = format!("{path}&environment={env}");
+    }
+    let page = client.get(&format!("{path}&limit=50")).await?;
+    if client.json {
+        say(page.to_string());
+        return Ok(());
+    }
+    let items = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let row = |run: &Value| {
+        vec![
+            text(run, "/id"),
+            text(run, "/playbook"),
+            text(run, "/environment"),
+            text(run, "/state"),
+            when(run, "/created_at"),
+            text(run, "/requested_by"),
+        ]
+    };
+    table(&["RUN", "PLAYBOOK", "ENVIRONMENT", "STATE", "STARTED", "BY"], items.iter().map(row));
+    Ok(())
+}
+
+/// Lines that say how each step stands.
+fn steps_of(detail: &Value) -> Vec<String> {
+    let plan = detail.pointer("/plan/steps").and_then(Value::as_array).cloned().unwrap_or_default();
+    let view = detail.pointer("/view/steps").and_then(Value::as_array).cloned().unwrap_or_default();
+    plan.iter()
+        .zip(&view)
+        .map(|(step, view)| {
+            let because = text(view, "/because");
+            let because = if because.is_empty() { because } else { format!("  ({because})") };
+            format!("{:<14} {}{because}", text(view, "/state"), text(step, "/title"))
+        })
+        .collect()
+}
+
+/// Follows a run to its end, printing each step's state when it changes.
+async fn watch(client: &Client, id: &str) -> Outcome {
+    let mut seen: Vec<String> = Vec::new();
+    let mut outages = 0;
+    say(format!("run {id}"));
+    loop {
+        let detail = match client.get(&format!("/runs/{id}")).await {
+            Ok(detail) => detail,
+            // The server may be starting again; the run goes on with it.
+            Err(failure) if failure.code == 3 && outages < 200 => {
+                outages += 1;
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        outages = 0;
+        let lines = steps_of(&detail);
+        for (index, line) in lines.iter().enumerate() {
+            if seen.get(index) != Some(line) && !line.starts_with("pending") {
+                say(format!("  {line}"));
+            }
+        }
+        seen = lines;
+        let state = text(&detail, "/state");
+        let over =
+            ["succeeded", "failed", "compensated", "compensate_failed", "cancelled", "parked"];
+        if over.contains(&state.as_str()) {
+            if client.json {
+                say(detail.to_string());
+            }
+            return outcome(&detail);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn outcome(detail: &Value) -> Outcome {
+    let state = text(detail, "/state");
+    let times = detail.pointer("/run/created_at").and_then(Value::as_i64);
+    let ended = detail.pointer("/run/finished_at").and_then(Value::as_i64);
+    let took =
+        times.zip(ended).map(|(from, to)| format!(" in {:.2} s", (to - from) as f64 / 1000.0));
+    let took = took.unwrap_or_default();
+    match state.as_str() {
+        "succeeded" => {
+            say(format!("{}: succeeded{took}", text(detail, "/run/playbook")));
+            Ok(())
+        }
+        "failed" | "compensated" => Err(Failure::with_code(
+            4,
+            format!("the run failed{took}; everything it did is put back"),
+        )),
+        "compensate_failed" => Err(Failure::with_code(
+            5,
+            format!("the run failed{took}, and not everything could be put back: look at it"),
+        )),
+        "cancelled" => {
+            Err(Failure::with_code(6, format!("the run was cancelled{took} and put back")))
+        }
+        "parked" => Err(Failure::with_code(
+            7,
+            "the run waits for a person: see `switchback playbook decide`",
+        )),
+        _ => {
+            say(format!("the run is {state}"));
+            Ok(())
+        }
+    }
+}

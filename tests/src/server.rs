@@ -1,0 +1,111 @@
+//! A real server process.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::api::Api;
+use crate::backend::Backend;
+
+/// The API token that every test server knows.
+pub const ADMIN: &str = "*:*.test-admin-token";
+/// A server token for production.
+pub const SERVER: &str = "*:production.test-server-token";
+/// A browser token for production.
+pub const BROWSER: &str = "*:production.test-browser-token";
+/// The first administrator.
+pub const EMAIL: &str = "ada@example.com";
+/// Their password.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub url: String,
+}
+
+/// The program that the workspace's build left beside the tests.
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().find(|folder| folder.join("switchback").is_file());
+    folder.expect("the server is built: run `cargo build --workspace`").join("switchback")
+}
+
+impl Server {
+    /// Starts a server on a free port of loopback.
+    pub fn start(backend: &Backend) -> Self {
+        Self::start_on(backend, "127.0.0.1:0", &[])
+    }
+
+    /// Starts a server on an address, with more variables.
+    pub fn start_on(backend: &Backend, listen: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(program());
+        command
+            .env_clear()
+            .env("SWITCHBACK_INIT_ADMIN_EMAIL", EMAIL)
+            .env("SWITCHBACK_INIT_ADMIN_PASSWORD", PASSWORD)
+            .env("SWITCHBACK_INIT_ADMIN_TOKENS", ADMIN)
+            .env("SWITCHBACK_INIT_CLIENT_TOKENS", SERVER)
+            .env("SWITCHBACK_INIT_FRONTEND_TOKENS", BROWSER)
+            .env("SWITCHBACK_LOG", "warn")
+            .envs(variables.iter().copied())
+            .args(["--listen", listen, "--data-dir"])
+            .arg(backend.folder.path())
+            .stdout(Stdio::piped());
+        if !backend.database_url.is_empty() {
+            command.args(["--database-url", &backend.database_url]);
+        }
+        let mut child = command.spawn().expect("the server starts");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = loop {
+            let line = lines.next().expect("the server says where it listens").unwrap();
+            if let Some((_, url)) = line.split_once("listens on ") {
+                break url.to_owned();
+            }
+        };
+        // The rest must be read, or the server would block on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url }
+    }
+
+    /// The API, as administrator.
+    pub fn api(&self) -> Api {
+        Api::new(&self.url, ADMIN)
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// SIGKILL: no goodbye.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        self.child.wait().unwrap().code()
+    }
+
+    /// Stops the process without ending it, as a machine that hangs would.
+    pub fn freeze(&self) {
+        Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        Command::new("kill").args(["-CONT", &self.child.id().to_string()]).status().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
