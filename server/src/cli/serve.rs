@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use switchback_store::StoreError;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -32,6 +33,7 @@ pub fn run(config: Config, init: &Init) -> Outcome {
 }
 
 async fn serve(config: Config, init: &Init) -> Outcome {
+    let mut signals = Signals::listen()?;
     let started = start(config, init).await?;
     for line in &started.hints {
         say(line);
@@ -40,7 +42,7 @@ async fn serve(config: Config, init: &Init) -> Outcome {
     let handle = server.handle();
     let store = app.store.clone();
     tokio::spawn(async move {
-        wait_for_signal().await;
+        signals.wait().await;
         say("Ending.");
         end(&app).await;
         handle.stop(true).await;
@@ -171,15 +173,24 @@ fn start_logging(config: &Config) -> Result<(), Failure> {
     set.map_err(|error| Failure::new(error.to_string()))
 }
 
-async fn wait_for_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end the server; they count from the moment that this returns.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
