@@ -76,10 +76,18 @@ impl Metrics {
         };
         let r = &mut all.registry;
         r.register("evaluations", "Evaluations that clients reported", all.evaluations.clone());
-        r.register("dropped_counts", "Evaluation counts that did not fit", all.dropped_counts.clone());
+        r.register(
+            "dropped_counts",
+            "Evaluation counts that did not fit",
+            all.dropped_counts.clone(),
+        );
         r.register("frames_sent", "Frames written to sockets", all.frames_sent.clone());
         r.register("sockets_dropped", "Sockets that were too slow", all.sockets_dropped.clone());
-        r.register("ack_seconds", "From a known revision to its acknowledgement", all.ack_seconds.clone());
+        r.register(
+            "ack_seconds",
+            "From a known revision to its acknowledgement",
+            all.ack_seconds.clone(),
+        );
         r.register("http_responses", "HTTP answers by class", all.http.clone());
         r.register("runs", "Ended playbook runs by outcome", all.runs.clone());
         r.register("clients_connected", "Clients connected to the cluster", all.connected.clone());

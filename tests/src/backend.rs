@@ -23,7 +23,10 @@ impl Backend {
             "SWITCHBACK_TEST_POSTGRES is not set: run the tests with `cargo xtask test`, which starts one",
         );
         let folder = tempfile::tempdir().unwrap();
-        let name = format!("t{}", folder.path().display().to_string().replace(|c: char| !c.is_ascii_alphanumeric(), ""));
+        let name = format!(
+            "t{}",
+            folder.path().display().to_string().replace(|c: char| !c.is_ascii_alphanumeric(), "")
+        );
         let name = name.to_lowercase();
         let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE \"{name}\""));

@@ -1,6 +1,5 @@
 //! What the tests share: a real server process on a database of its own, an API client, a bare
 //! stream client, a browser. `cargo xtask test` provides the PostgreSQL.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
 
 pub mod api;
 pub mod backend;
@@ -22,7 +21,6 @@ macro_rules! on_both {
         $(
             $(#[doc = $doc])*
             mod $name {
-                #[allow(unused_imports, clippy::allow_attributes, reason = "not every test needs all")]
                 use super::*;
 
                 async fn run($backend: $crate::Backend) $body

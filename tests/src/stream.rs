@@ -18,7 +18,6 @@ pub struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Stream {
     /// Opens a socket with a token; the error is the handshake's.
-    #[expect(clippy::result_large_err, reason = "the library's own")]
     pub async fn open(url: &str, token: &str) -> Result<Self, Error> {
         let address = url.replace("http://", "ws://");
         let mut request = format!("{address}/api/v1/stream").into_client_request().unwrap();

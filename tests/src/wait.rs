@@ -6,7 +6,10 @@ const EVERY: Duration = Duration::from_millis(20);
 const AT_MOST: Duration = Duration::from_secs(20);
 
 /// Asks again and again until there is an answer; panics after 20 s with what was waited for.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let asked = async {
         loop {
             if let Some(answer) = ask().await {

@@ -66,9 +66,13 @@ fn test(filter: &[&str]) -> Result<(), Problem> {
     let server = postgres::Private::start()?;
     let with = |command: &mut Command| run(server.give_to(command));
     if tools::has("cargo-nextest") {
-        with(Command::new("cargo").args(["nextest", "run", "--workspace", "--locked"]).args(filter))?;
+        with(
+            Command::new("cargo").args(["nextest", "run", "--workspace", "--locked"]).args(filter),
+        )?;
     } else {
-        with(Command::new("cargo").args(["test", "--workspace", "--locked", "--tests"]).args(filter))?;
+        with(
+            Command::new("cargo").args(["test", "--workspace", "--locked", "--tests"]).args(filter),
+        )?;
     }
     if filter.is_empty() {
         with(Command::new("cargo").args(["test", "--workspace", "--locked", "--doc", "--quiet"]))?;

@@ -28,17 +28,20 @@ pub fn programs() -> Option<PathBuf> {
             folders.push(entry.path().join("bin"));
         }
     }
-    folders.into_iter().find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+    folders
+        .into_iter()
+        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
 impl Private {
     /// Makes a cluster and starts it; or takes the one that the variable names.
     pub fn start() -> Result<Self, Problem> {
-        if let Ok(url) = std::env::var(VARIABLE) {
+        if let Some(url) = std::env::var_os(VARIABLE).and_then(|url| url.into_string().ok()) {
             return Ok(Self { folder: PathBuf::new(), server: None, url });
         }
         let programs = programs().ok_or("PostgreSQL is missing")?;
-        let folder = std::env::temp_dir().join(format!("switchback-postgres-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("switchback-postgres-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let data = folder.join("data");
         if is_root() {
@@ -56,29 +59,32 @@ impl Private {
             "synchronous_commit=off",
             "listen_addresses=127.0.0.1",
             "max_connections=300",
+            "lc_messages=C",
         ] {
             command.args(["-c", setting]);
         }
-        command.args(["-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = std::fs::File::create(folder.join("log")).map_err(|error| error.to_string())?;
+        command.args(["-p", &port.to_string()]).stdout(Stdio::null()).stderr(log);
         let server = command.spawn().map_err(|error| format!("PostgreSQL: {error}"))?;
         let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
         let private = Self { folder, server: Some(server), url };
-        private.wait(port, &programs)?;
+        private.wait()?;
         Ok(private)
     }
 
-    fn wait(&self, port: u16, programs: &Path) -> Result<(), Problem> {
+    fn wait(&self) -> Result<(), Problem> {
         let until = Instant::now() + UP_WITHIN;
-        while Instant::now() < until {
-            let ready = Command::new(programs.join("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
-                .status();
-            if ready.is_ok_and(|status| status.success()) {
+        loop {
+            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            if log.contains("ready to accept connections") {
                 return Ok(());
+            }
+            if Instant::now() > until {
+                let last = log.lines().last().unwrap_or("no word from it");
+                return Err(format!("PostgreSQL did not start: {last}"));
             }
             std::thread::park_timeout(Duration::from_millis(50));
         }
-        Err(format!("PostgreSQL in {} did not start", self.folder.display()))
     }
 
     /// Tells a command where the server is.

@@ -40,7 +40,7 @@ fn walk(path: &str, before: Option<&Value>, after: Option<&Value>, found: &mut V
             }
         }
         (Some(Value::Array(old)), Some(Value::Array(new)))
-            if old.iter().chain(new).any(|v| v.is_object()) =>
+            if old.iter().chain(new).any(serde_json::Value::is_object) =>
         {
             for index in 0..old.len().max(new.len()) {
                 walk(&format!("{path}[{index}]"), old.get(index), new.get(index), found);

@@ -6,10 +6,10 @@ use serde::Serialize;
 use switchback_core::model::{FlagState, Millis, Segment};
 use switchback_store::{Environment, NewEnvironment, Project, RestoredFlag, Role};
 
+use super::App;
 use super::diff::{Difference, diff};
 use super::error::AppError;
 use super::who::{EVERYWHERE, Who};
-use super::App;
 use crate::live::News;
 
 /// What putting an environment back would change.
@@ -136,8 +136,10 @@ impl App {
         preview.revision = self.store.restore_flags(environment, &flags, expected, &by).await?;
         self.announce(News::Environment(environment.to_owned())).await;
         tracing::info!(
-            environment.key = environment, revision = preview.revision,
-            "{} flags of `{environment}` put back to an earlier moment", flags.len(),
+            environment.key = environment,
+            revision = preview.revision,
+            "{} flags of `{environment}` put back to an earlier moment",
+            flags.len(),
         );
         Ok(preview)
     }

@@ -121,7 +121,8 @@ impl From<StoreError> for AppError {
 
 impl From<Vec<switchback_core::validate::Problem>> for AppError {
     fn from(problems: Vec<switchback_core::validate::Problem>) -> Self {
-        let wrong = |p: switchback_core::validate::Problem| Wrong { field: p.path, message: p.message };
+        let wrong =
+            |p: switchback_core::validate::Problem| Wrong { field: p.path, message: p.message };
         Self::Invalid(problems.into_iter().map(wrong).collect())
     }
 }

@@ -6,15 +6,13 @@ use switchback_core::model::{
     FlagEntry, FlagKey, FlagKind, FlagState, Percent, Rule, Stickiness, ValueType,
 };
 use switchback_core::validate;
-use switchback_store::{
-    Change, ChangeFilter, ChangedFlag, FlagRecord, FlagRow, NewFlag, Role,
-};
+use switchback_store::{Change, ChangeFilter, ChangedFlag, FlagRecord, FlagRow, NewFlag, Role};
 
+use super::App;
+use super::diff::Difference;
 use super::environments::{check_key, difference_of};
 use super::error::AppError;
-use super::diff::Difference;
 use super::who::{EVERYWHERE, Who};
-use super::App;
 use crate::live::News;
 
 /// A flag to make.
@@ -232,7 +230,8 @@ impl App {
             for row in self.store.list_flags(&environment.key, false).await? {
                 if row.state.prerequisites.iter().any(|p| p.flag.as_str() == key) {
                     let (child, place) = (row.flag.key, environment.key);
-                    let message = format!("`{child}` depends on it in `{place}`; change that first");
+                    let message =
+                        format!("`{child}` depends on it in `{place}`; change that first");
                     return Err(AppError::Refused(message));
                 }
             }
@@ -410,7 +409,9 @@ impl App {
         if changed.changed {
             self.announce(News::Environment(environment.to_owned())).await;
             tracing::info!(
-                flag.key = key, environment.key = environment, revision = changed.revision,
+                flag.key = key,
+                environment.key = environment,
+                revision = changed.revision,
                 "flag `{key}` in `{environment}`: {action}",
             );
         }
@@ -432,9 +433,14 @@ impl App {
         let snapshot = self.hub.feed(environment, None).await?.current();
         let document = &snapshot.document;
         for (index, rule) in state.rules.iter().enumerate() {
-            if let Some(unknown) = rule.segments.iter().find(|s| !document.segments.contains_key(*s)) {
+            if let Some(unknown) =
+                rule.segments.iter().find(|s| !document.segments.contains_key(*s))
+            {
                 let field = format!("rules[{index}].segments");
-                return Err(AppError::invalid(&field, format!("segment `{unknown}` does not exist")));
+                return Err(AppError::invalid(
+                    &field,
+                    format!("segment `{unknown}` does not exist"),
+                ));
             }
         }
         for (index, prerequisite) in state.prerequisites.iter().enumerate() {
@@ -520,13 +526,14 @@ pub fn staleness(row: &FlagRow, now: i64) -> Option<String> {
 
 fn matches(row: &FlagRow, filter: &FlagFilter, now: i64) -> bool {
     let flag = &row.flag;
-    let text_fits = filter.text.as_deref().map(str::trim).filter(|t| !t.is_empty()).is_none_or(|text| {
-        let text = text.to_lowercase();
-        let tags = flag.tags.join(" ");
-        [flag.key.as_str(), &flag.description, &flag.owner, &tags]
-            .iter()
-            .any(|field| field.to_lowercase().contains(&text))
-    });
+    let text_fits =
+        filter.text.as_deref().map(str::trim).filter(|t| !t.is_empty()).is_none_or(|text| {
+            let text = text.to_lowercase();
+            let tags = flag.tags.join(" ");
+            [flag.key.as_str(), &flag.description, &flag.owner, &tags]
+                .iter()
+                .any(|field| field.to_lowercase().contains(&text))
+        });
     let state_fits = match filter.state.as_deref() {
         Some("on") => row.state.enabled && !row.state.killed,
         Some("off") => !row.state.enabled || row.state.killed,

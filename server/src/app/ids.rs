@@ -42,7 +42,8 @@ impl Ids {
     pub fn next(&self, prefix: &str) -> String {
         let now = self.clock.now() << 12;
         let previous = self.last.fetch_max(now, Ordering::Relaxed);
-        let stamp = if now > previous { now } else { self.last.fetch_add(1, Ordering::Relaxed) + 1 };
+        let stamp =
+            if now > previous { now } else { self.last.fetch_add(1, Ordering::Relaxed) + 1 };
         let mut id = format!("{prefix}_");
         push_base32(&mut id, stamp.cast_unsigned(), 12);
         push_base32(&mut id, u64::from_le_bytes(random::<8>()), 8);

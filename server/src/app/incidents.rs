@@ -119,11 +119,7 @@ impl App {
     }
 
     /// Makes a component, or changes its texts.
-    pub async fn put_component(
-        &self,
-        who: &Who,
-        component: Component,
-    ) -> Result<(), AppError> {
+    pub async fn put_component(&self, who: &Who, component: Component) -> Result<(), AppError> {
         who.must(Role::Admin, EVERYWHERE, "make components")?;
         check_key("key", &component.key)?;
         check_text("name", &component.name, NAME_MAX)?;

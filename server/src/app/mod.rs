@@ -2,9 +2,9 @@
 //! steps all come through.
 
 pub mod clients;
-pub mod error;
 pub mod diff;
 pub mod environments;
+pub mod error;
 pub mod flags;
 pub mod ids;
 pub mod incidents;
@@ -75,7 +75,7 @@ pub struct App {
 
 impl App {
     /// An application on an open store. Reads what must be in memory from the start.
-    pub async fn new(
+    pub fn new(
         store: Store,
         config: Config,
         public_url: String,

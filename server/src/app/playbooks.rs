@@ -14,12 +14,14 @@ use switchback_playbook::templates::{IncidentTemplate, Library};
 use switchback_playbook::{
     DriveError, Plan, Preview, Problem, RunState, RunView, compile, drive, dry_run, lint,
 };
-use switchback_store::{ChainHead, ChainProblem, LogEntry, NewRun, Role, RunFilter, RunRow, verify_rows};
+use switchback_store::{
+    ChainHead, ChainProblem, LogEntry, NewRun, Role, RunFilter, RunRow, verify_rows,
+};
 
+use super::App;
 use super::error::{AppError, Wrong};
 use super::ports::{to_entry, world};
 use super::who::{EVERYWHERE, Who, role_name};
-use super::App;
 use crate::live::News;
 use crate::metrics::Outcome;
 
@@ -191,7 +193,11 @@ impl App {
     }
 
     /// Starts a run: its plan is frozen and committed, and this node drives it at once.
-    pub async fn start_run(self: &Arc<Self>, who: &Who, draft: RunDraft) -> Result<RunRow, AppError> {
+    pub async fn start_run(
+        self: &Arc<Self>,
+        who: &Who,
+        draft: RunDraft,
+    ) -> Result<RunRow, AppError> {
         who.must(Role::Operator, &draft.environment, "run playbooks")?;
         let environment = self.get_environment(&draft.environment).await?;
         let reason: String = draft.reason.trim().chars().take(1_000).collect();
@@ -222,12 +228,17 @@ impl App {
         });
         let first = self.person_row(&run.id, &run.environment, who, &reason, Phase::Note, detail);
         self.store.create_run(&run, first).await.map_err(|error| match error {
-            switchback_store::StoreError::Exists { key, .. } => {
-                AppError::Refused(format!("run {key} is already doing this; wait for it or cancel it"))
-            }
+            switchback_store::StoreError::Exists { key, .. } => AppError::Refused(format!(
+                "run {key} is already doing this; wait for it or cancel it"
+            )),
             error => error.into(),
         })?;
-        tracing::info!(run.id = run.id, environment.key = run.environment, "run of `{}` started", run.playbook);
+        tracing::info!(
+            run.id = run.id,
+            environment.key = run.environment,
+            "run of `{}` started",
+            run.playbook
+        );
         self.drive_if_free(&run.id).await;
         Ok(self.store.get_run(&run.id).await?)
     }
@@ -259,7 +270,8 @@ impl App {
 
     /// Takes a run that nobody drives, and drives it beside everything else.
     async fn drive_if_free(self: &Arc<Self>, id: &str) {
-        let is_new = self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        let is_new =
+            self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
         if !is_new {
             return;
         }
@@ -335,7 +347,8 @@ impl App {
     pub async fn get_run(&self, who: &Who, id: &str) -> Result<RunDetail, AppError> {
         let run = self.store.get_run(id).await?;
         who.must(Role::Viewer, &run.environment, "look at runs")?;
-        let plan: Plan = serde_json::from_str(&run.plan).map_err(|e| AppError::Internal(Box::new(e)))?;
+        let plan: Plan =
+            serde_json::from_str(&run.plan).map_err(|e| AppError::Internal(Box::new(e)))?;
         let log = self.store.list_entries(id).await?;
         let entries: Vec<Entry> = log
             .iter()
@@ -368,7 +381,8 @@ impl App {
             let message = "somebody else must approve: you started this run";
             return Err(AppError::Refused(message.to_owned()));
         }
-        let plan: Plan = serde_json::from_str(&run.plan).map_err(|e| AppError::Internal(Box::new(e)))?;
+        let plan: Plan =
+            serde_json::from_str(&run.plan).map_err(|e| AppError::Internal(Box::new(e)))?;
         if plan.step(step).is_none() {
             return Err(AppError::NotFound { kind: "step", key: step.to_owned() });
         }
@@ -411,7 +425,8 @@ impl App {
         let comment = comment.trim().chars().take(1_000).collect();
         let person = Person { name: who.name.clone(), roles: roles.collect(), comment };
         let entry = entry(&person, self.clock.now());
-        let mut row = self.person_row(id, &run.environment, who, &person.comment, entry.phase, entry.detail);
+        let mut row =
+            self.person_row(id, &run.environment, who, &person.comment, entry.phase, entry.detail);
         row.step_id = entry.step_id;
         self.store.append_by_person(row).await?;
         self.announce(News::Run(id.to_owned())).await;

@@ -157,7 +157,11 @@ impl Journal for Ports {
             run_id: run.id,
             plan,
             started_at: run.created_at,
-            entries: rows.iter().filter_map(to_entry).filter(|e| e.row.phase != Phase::Note).collect(),
+            entries: rows
+                .iter()
+                .filter_map(to_entry)
+                .filter(|e| e.row.phase != Phase::Note)
+                .collect(),
         })
     }
 

@@ -47,7 +47,12 @@ impl App {
         let revision = self.store.put_segment(environment, &segment, expected, &by).await?;
         self.announce(News::Environment(environment.to_owned())).await;
         let key = segment.key.as_str();
-        tracing::info!(segment.key = key, environment.key = environment, revision, "segment `{key}` saved");
+        tracing::info!(
+            segment.key = key,
+            environment.key = environment,
+            revision,
+            "segment `{key}` saved"
+        );
         Ok(revision)
     }
 

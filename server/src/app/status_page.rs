@@ -77,9 +77,8 @@ impl Board {
             ComponentStatus::Operational => Overall::Operational,
             ComponentStatus::UnderMaintenance => Overall::Maintenance,
             ComponentStatus::DegradedPerformance => Overall::Degraded,
-            ComponentStatus::PartialOutage => Overall::Partial,
             ComponentStatus::MajorOutage if all_major => Overall::Major,
-            ComponentStatus::MajorOutage => Overall::Partial,
+            ComponentStatus::PartialOutage | ComponentStatus::MajorOutage => Overall::Partial,
         });
         let incidents = self.open().map(|incident| match incident.impact {
             Impact::None => Overall::Operational,

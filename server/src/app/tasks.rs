@@ -11,7 +11,7 @@ use crate::live::listener;
 const RESTART_MIN: Duration = Duration::from_millis(200);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 const WRITE_USAGE_EVERY: Duration = Duration::from_secs(10);
-const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// How often each task had to be restarted.
 #[derive(Default)]
@@ -30,11 +30,11 @@ impl App {
     /// Starts everything that runs beside the requests.
     pub fn start_tasks(self: &Arc<Self>) {
         let app = self;
-        app.supervise("listener", |app| listener::listen(app));
-        app.supervise("poll", |app| listener::poll(app));
-        app.supervise("exchange", |app| listener::exchange(app));
+        app.supervise("listener", listener::listen);
+        app.supervise("poll", listener::poll);
+        app.supervise("exchange", listener::exchange);
         app.supervise("pages", |app| Arc::clone(&app.hub).tell_pages());
-        app.supervise("runner", |app| app.run_playbooks());
+        app.supervise("runner", super::App::run_playbooks);
         app.supervise("usage", |app| async move {
             loop {
                 tokio::time::sleep(WRITE_USAGE_EVERY).await;

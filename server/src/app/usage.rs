@@ -28,13 +28,20 @@ pub(crate) struct Counts {
 impl App {
     /// Takes a client's report in. Counts of flags that do not exist are dropped. Returns the
     /// evaluations that counted.
-    pub fn on_report(&self, environment: &str, counts: &[Count], known: impl Fn(&str) -> bool) -> u64 {
+    pub fn on_report(
+        &self,
+        environment: &str,
+        counts: &[Count],
+        known: impl Fn(&str) -> bool,
+    ) -> u64 {
         let minute = self.clock.now() / MINUTE_MS * MINUTE_MS;
         let mut rows = self.usage.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let mut total = 0;
         for count in counts.iter().take(REPORT_ROWS_MAX).filter(|count| known(&count.flag)) {
             let outcome = match &count.variant {
-                Some(variant) => format!("variant:{}", variant.chars().take(100).collect::<String>()),
+                Some(variant) => {
+                    format!("variant:{}", variant.chars().take(100).collect::<String>())
+                }
                 None if count.enabled => "on".to_owned(),
                 None => "off".to_owned(),
             };
@@ -76,9 +83,8 @@ impl App {
 
     /// Writes what was counted. On an outage the counts are kept for the next time.
     pub async fn write_usage(&self) {
-        let rows = std::mem::take(
-            &mut *self.usage.rows.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let rows =
+            std::mem::take(&mut *self.usage.rows.lock().unwrap_or_else(PoisonError::into_inner));
         let mut by_environment: BTreeMap<String, Vec<UsageRow>> = BTreeMap::new();
         for ((environment, flag, minute, outcome), evaluations) in rows {
             let row = UsageRow { flag, minute, outcome, evaluations };

@@ -22,6 +22,8 @@ const HOUR_MS: i64 = 3_600_000;
 const TOUCH_MS: i64 = 60_000;
 /// The longest wait between two attempts, in milliseconds.
 const DELAY_MAX_MS: i64 = 15 * 60_000;
+/// How many times the free attempts an address has on all accounts together: an office shares one.
+const ACCOUNTS_PER_ADDRESS: u32 = 10;
 const BRAKE_MAX: usize = 10_000;
 const SETUP_KEY: &str = "setup_hash";
 
@@ -36,11 +38,11 @@ impl SignInBrake {
         Self { free, failures: Mutex::default() }
     }
 
-    /// Refuses when it is too early for another attempt.
-    fn check(&self, key: &str, now: Millis) -> Result<(), AppError> {
+    /// Refuses when it is too early for another attempt. `share` times the free attempts are free.
+    fn check(&self, key: &str, share: u32, now: Millis) -> Result<(), AppError> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((count, at)) = failures.get(key) else { return Ok(()) };
-        let wait = at + delay_ms(count.saturating_sub(self.free)) - now;
+        let wait = at + delay_ms(count.saturating_sub(self.free * share)) - now;
         if wait > 0 {
             let seconds = wait.cast_unsigned().div_ceil(1000);
             return Err(AppError::TooMany { seconds });
@@ -102,18 +104,21 @@ impl App {
     ) -> Result<String, AppError> {
         let email = email.trim().to_lowercase();
         let now = self.clock.now();
-        let keys = [format!("{email}|{address}"), format!("|{address}")];
-        self.brake.check(&keys[0], now)?;
+        // One account from one address, and one address on whatever accounts it tries.
+        let (account, origin) = (format!("{email}|{address}"), format!("|{address}"));
+        self.brake.check(&account, 1, now)?;
+        self.brake.check(&origin, ACCOUNTS_PER_ADDRESS, now)?;
         let user = self.store.find_user_by_email(&email).await?;
         let user = user.filter(|user| user.disabled_at.is_none());
         let hash = user.as_ref().map(|user| user.password_hash.clone());
         if !verify_password(password, hash).await? {
-            self.brake.failed(&keys[0], self.clock.now());
+            self.brake.failed(&account, self.clock.now());
+            self.brake.failed(&origin, self.clock.now());
             tracing::warn!("a sign-in failed");
             return Err(AppError::invalid("", "e-mail or password is wrong"));
         }
         let Some(user) = user else { return Err(AppError::Unauthorized) };
-        self.brake.succeeded(&keys[0]);
+        self.brake.succeeded(&account);
         self.open_session(&user, user_agent).await
     }
 
@@ -170,7 +175,8 @@ impl App {
     pub async fn check_setup(&self, secret: &str) -> Result<(), AppError> {
         let expected = self.store.find_meta(SETUP_KEY).await?;
         if !self.needs_setup().await? || expected.as_deref() != Some(ids::hash(secret).as_str()) {
-            let message = "this set-up link is used or replaced; start the server to print a new one";
+            let message =
+                "this set-up link is used or replaced; start the server to print a new one";
             return Err(AppError::Refused(message.to_owned()));
         }
         Ok(())
@@ -248,7 +254,8 @@ impl App {
         id: &str,
         change: UserChange,
     ) -> Result<UserRow, AppError> {
-        if who.user_id.as_deref() != Some(id) || change.roles.is_some() || change.disabled.is_some() {
+        if who.user_id.as_deref() != Some(id) || change.roles.is_some() || change.disabled.is_some()
+        {
             who.must(Role::Admin, EVERYWHERE, "change people")?;
         }
         let mut user = self.store.get_user(id).await?;
@@ -309,10 +316,12 @@ async fn verify_password(password: &str, hash: Option<String>) -> Result<bool, A
     }
     let _permit = HASHING.acquire().await.map_err(|error| AppError::Internal(Box::new(error)))?;
     let password = password.to_owned();
-    let checked = tokio::task::spawn_blocking(move || match hash {
-        Some(hash) => PasswordHash::new(&hash)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()),
-        None => {
+    let checked = tokio::task::spawn_blocking(move || {
+        if let Some(hash) = hash {
+            PasswordHash::new(&hash).is_ok_and(|hash| {
+                Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+            })
+        } else {
             let _ = Argon2::default().hash_password(password.as_bytes());
             false
         }
@@ -330,12 +339,12 @@ mod tests {
         for _ in 0..3 {
             brake.failed("ada", 0);
         }
-        assert!(brake.check("ada", 0).is_ok());
+        assert!(brake.check("ada", 1, 0).is_ok());
 
         brake.failed("ada", 0);
-        assert!(matches!(brake.check("ada", 0), Err(AppError::TooMany { seconds: 1 })));
+        assert!(matches!(brake.check("ada", 1, 0), Err(AppError::TooMany { seconds: 1 })));
         brake.failed("ada", 0);
-        assert!(matches!(brake.check("ada", 1_000), Err(AppError::TooMany { seconds: 1 })));
-        assert!(brake.check("ada", 2_000).is_ok() && brake.check("grace", 0).is_ok());
+        assert!(matches!(brake.check("ada", 1, 1_000), Err(AppError::TooMany { seconds: 1 })));
+        assert!(brake.check("ada", 1, 2_000).is_ok() && brake.check("grace", 1, 0).is_ok());
     }
 }

@@ -76,7 +76,8 @@ impl Client {
             request = request.json(&body);
         }
         let answer = request.send().await.map_err(|error| {
-            let reason = if error.is_timeout() { "it did not answer in time" } else { "no connection" };
+            let reason =
+                if error.is_timeout() { "it did not answer in time" } else { "no connection" };
             Failure::with_code(3, format!("{} cannot be reached: {reason}", self.url))
         })?;
         let status = answer.status();
@@ -99,7 +100,7 @@ impl Client {
             let page = self.get(&format!("{path}{mark}cursor={cursor}")).await?;
             all.extend(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
             match page.get("next").and_then(Value::as_str) {
-                Some(next) => cursor = next.to_owned(),
+                Some(next) => next.clone_into(&mut cursor),
                 None => return Ok(all),
             }
         }

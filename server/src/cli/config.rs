@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Outcome, say};
+use super::say;
 use crate::config::Config;
 
 #[derive(Subcommand)]
@@ -11,13 +11,12 @@ pub enum Command {
     Check,
 }
 
-pub fn run(command: &Command, config: &Config) -> Outcome {
+pub fn run(command: &Command, config: &Config) {
     match command {
         Command::Check => {
             for (key, value) in config.effective() {
                 say(format!("{key} = {value}"));
             }
-            Ok(())
         }
     }
 }

@@ -169,7 +169,8 @@ async fn receipt(client: &Client, change: &Change, done: &Value) -> Outcome {
         return Ok(());
     }
     let key = &change.which.key;
-    let changed = if done.get("changed") == Some(&Value::Bool(false)) { "was so already" } else { "changed" };
+    let changed =
+        if done.get("changed") == Some(&Value::Bool(false)) { "was so already" } else { "changed" };
     say(format!(
         "{key} in {env}: {changed}, revision {revision}; {} of {} clients have it",
         text(&found, "/acked"),

@@ -160,7 +160,10 @@ fn run(cli: Cli) -> Outcome {
             let init = crate::config::init_from(&variables)?;
             serve::run(config, &init)
         }
-        Some(Command::Config { command }) => config::run(&command, &load(&settings, &variables)?),
+        Some(Command::Config { command }) => {
+            config::run(&command, &load(&settings, &variables)?);
+            Ok(())
+        }
         Some(Command::Demo(options)) => demo::run(&options),
         Some(Command::Flag { target, command }) => {
             in_runtime(flag::run(target.client(&variables)?, command))

@@ -98,7 +98,8 @@ pub async fn run(client: Client, command: Command) -> Outcome {
         Command::Lint { file } => lint(&client, &file).await,
         Command::Run { name, env, reason, inputs, dry_run, detach } => {
             let inputs = parse_inputs(&inputs)?;
-            let body = json!({"environment": env, "reason": reason, "inputs": inputs, "trigger": "cli"});
+            let body =
+                json!({"environment": env, "reason": reason, "inputs": inputs, "trigger": "cli"});
             if dry_run {
                 return preview(&client, &name, body).await;
             }
@@ -177,7 +178,10 @@ async fn lint(client: &Client, file: &std::path::Path) -> Outcome {
         errors += usize::from(severity == "error");
         let hint = text(problem, "/hint");
         let hint = if hint.is_empty() { hint } else { format!(" ({hint})") };
-        say(format!("{shown}:{line}:{column}: {severity}: {path}: {}{hint}", text(problem, "/message")));
+        say(format!(
+            "{shown}:{line}:{column}: {severity}: {path}: {}{hint}",
+            text(problem, "/message")
+        ));
     }
     if errors > 0 {
         return Err(Failure::new(format!("{shown} is refused")));
@@ -201,28 +205,42 @@ async fn preview(client: &Client, name: &str, body: Value) -> Outcome {
         },
         None => String::new(),
     };
-    say(format!("Dry run of {} in {}: nothing is changed.", text(&found, "/plan/playbook"), text(&found, "/plan/environment")));
+    say(format!(
+        "Dry run of {} in {}: nothing is changed.",
+        text(&found, "/plan/playbook"),
+        text(&found, "/plan/environment")
+    ));
     for one in found.pointer("/preview/require").and_then(Value::as_array).into_iter().flatten() {
         say(format!("  condition {}: holds {}", text(one, "/id"), known(one, "/holds")));
     }
     let plan = found.pointer("/plan/steps").and_then(Value::as_array).cloned().unwrap_or_default();
-    let steps = found.pointer("/preview/steps").and_then(Value::as_array).cloned().unwrap_or_default();
+    let steps =
+        found.pointer("/preview/steps").and_then(Value::as_array).cloned().unwrap_or_default();
     for (index, (step, planned)) in steps.iter().zip(&plan).enumerate() {
         say(format!("  {}. {}: {}", index + 1, text(planned, "/title"), text(planned, "/does")));
-        say(format!("       runs {}; clients that hear of it: {}", known(step, "/runs"), known(step, "/effect/clients")));
-        for warning in step.pointer("/effect/warnings").and_then(Value::as_array).into_iter().flatten() {
+        say(format!(
+            "       runs {}; clients that hear of it: {}",
+            known(step, "/runs"),
+            known(step, "/effect/clients")
+        ));
+        for warning in
+            step.pointer("/effect/warnings").and_then(Value::as_array).into_iter().flatten()
+        {
             say(format!("       note: {}", warning.as_str().unwrap_or_default()));
         }
     }
-    say(format!("  clients touched: {}; deadline {} s", known(&found, "/preview/clients"),
-        found.pointer("/preview/deadline_ms").and_then(Value::as_u64).unwrap_or_default() / 1000));
+    say(format!(
+        "  clients touched: {}; deadline {} s",
+        known(&found, "/preview/clients"),
+        found.pointer("/preview/deadline_ms").and_then(Value::as_u64).unwrap_or_default() / 1000
+    ));
     Ok(())
 }
 
 async fn runs(client: &Client, env: Option<String>, active: bool) -> Outcome {
     let mut path = format!("/runs?active={active}");
     if let Some(env) = env {
-        path.push_str(&format!("&environment={env}"));
+        path = format!("{path}&environment={env}");
     }
     let page = client.get(&format!("{path}&limit=50")).await?;
     if client.json {
@@ -283,7 +301,8 @@ async fn watch(client: &Client, id: &str) -> Outcome {
         }
         seen = lines;
         let state = text(&detail, "/state");
-        let over = ["succeeded", "failed", "compensated", "compensate_failed", "cancelled", "parked"];
+        let over =
+            ["succeeded", "failed", "compensated", "compensate_failed", "cancelled", "parked"];
         if over.contains(&state.as_str()) {
             if client.json {
                 say(detail.to_string());
@@ -298,21 +317,29 @@ fn outcome(detail: &Value) -> Outcome {
     let state = text(detail, "/state");
     let times = detail.pointer("/run/created_at").and_then(Value::as_i64);
     let ended = detail.pointer("/run/finished_at").and_then(Value::as_i64);
-    let took = times.zip(ended).map(|(from, to)| format!(" in {:.2} s", (to - from) as f64 / 1000.0));
+    let took =
+        times.zip(ended).map(|(from, to)| format!(" in {:.2} s", (to - from) as f64 / 1000.0));
     let took = took.unwrap_or_default();
     match state.as_str() {
         "succeeded" => {
             say(format!("{}: succeeded{took}", text(detail, "/run/playbook")));
             Ok(())
         }
-        "failed" | "compensated" => {
-            Err(Failure::with_code(4, format!("the run failed{took}; everything it did is put back")))
+        "failed" | "compensated" => Err(Failure::with_code(
+            4,
+            format!("the run failed{took}; everything it did is put back"),
+        )),
+        "compensate_failed" => Err(Failure::with_code(
+            5,
+            format!("the run failed{took}, and not everything could be put back: look at it"),
+        )),
+        "cancelled" => {
+            Err(Failure::with_code(6, format!("the run was cancelled{took} and put back")))
         }
-        "compensate_failed" => {
-            Err(Failure::with_code(5, format!("the run failed{took}, and not everything could be put back: look at it")))
-        }
-        "cancelled" => Err(Failure::with_code(6, format!("the run was cancelled{took} and put back"))),
-        "parked" => Err(Failure::with_code(7, "the run waits for a person: see `switchback playbook decide`")),
+        "parked" => Err(Failure::with_code(
+            7,
+            "the run waits for a person: see `switchback playbook decide`",
+        )),
         _ => {
             say(format!("the run is {state}"));
             Ok(())

@@ -20,7 +20,8 @@ pub async fn run(client: Client, query: Query) -> Outcome {
     let incidents = client.list("/incidents?open=true").await?;
     let runs = client.list(&format!("/runs?active=true&environment={env}")).await?;
     if client.json {
-        say(json!({"convergence": found, "auth": flags, "incidents": incidents, "runs": runs}).to_string());
+        say(json!({"convergence": found, "auth": flags, "incidents": incidents, "runs": runs})
+            .to_string());
         return Ok(());
     }
     say(format!(
@@ -45,7 +46,12 @@ pub async fn run(client: Client, query: Query) -> Outcome {
         say(format!("  incident {}: {}", text(incident, "/status"), text(incident, "/name")));
     }
     for run in &runs {
-        say(format!("  run {} of {} is {}", text(run, "/id"), text(run, "/playbook"), text(run, "/state")));
+        say(format!(
+            "  run {} of {} is {}",
+            text(run, "/id"),
+            text(run, "/playbook"),
+            text(run, "/state")
+        ));
     }
     Ok(())
 }

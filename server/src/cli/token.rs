@@ -63,7 +63,11 @@ pub async fn run(client: Client, command: Command) -> Outcome {
                 object.retain(|_, value| !value.is_null());
             }
             let made = client.send(Method::POST, "/tokens", Some(body)).await?;
-            if client.json { say(made.to_string()) } else { say(text(&made, "/token")) }
+            if client.json {
+                say(made.to_string());
+            } else {
+                say(text(&made, "/token"));
+            }
             Ok(())
         }
         Command::Revoke { id } => {

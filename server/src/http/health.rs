@@ -23,11 +23,8 @@ pub async fn readyz(app: Data<State>) -> HttpResponse {
         "clients": app.hub.connected(),
         "tasks": app.tasks.states(),
     });
-    let mut answer = if database && !stopping {
-        HttpResponse::Ok()
-    } else {
-        HttpResponse::ServiceUnavailable()
-    };
+    let mut answer =
+        if database && !stopping { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     answer.insert_header((header::CACHE_CONTROL, "no-store")).json(body)
 }
 

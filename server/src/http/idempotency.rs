@@ -69,9 +69,8 @@ pub async fn remember<B: MessageBody + 'static>(
     }
     let (request, response) = response.into_parts();
     let (head, body) = response.into_parts();
-    let bytes = match to_bytes_limited(body, ANSWER_BYTES_MAX).await {
-        Ok(Ok(bytes)) => bytes,
-        _ => return Err(AppError::Internal("the answer is too long to be kept".into()).into()),
+    let Ok(Ok(bytes)) = to_bytes_limited(body, ANSWER_BYTES_MAX).await else {
+        return Err(AppError::Internal("the answer is too long to be kept".into()).into());
     };
     let text = String::from_utf8_lossy(&bytes);
     let kept = app.store.finish_key(&who.name, &key, head.status().as_u16(), &text).await;

@@ -36,7 +36,11 @@ pub async fn observe<B: MessageBody>(
             _ => "5xx",
         };
         app.metrics.http.get_or_create(&StatusClass { class }).inc();
-        tracing::debug!(status, duration_ms = app.clock.now() - began, "{method} answered {status}");
+        tracing::debug!(
+            status,
+            duration_ms = app.clock.now() - began,
+            "{method} answered {status}"
+        );
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID.clone(), value);
         }

@@ -53,8 +53,11 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
         .collect();
     if let Some(query) = endpoint.query {
         let schema = resolve(generator, query);
-        for (name, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            parameters.push(json!({"name": name, "in": "query", "required": false, "schema": schema}));
+        for (name, schema) in
+            schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+        {
+            parameters
+                .push(json!({"name": name, "in": "query", "required": false, "schema": schema}));
         }
     }
     if endpoint.method != "get" {
@@ -83,14 +86,18 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     });
     if let (Some(body), Some(operation)) = (endpoint.body, operation.as_object_mut()) {
         let schema = body(generator);
-        let content = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+        let content =
+            json!({"required": true, "content": {"application/json": {"schema": schema}}});
         operation.insert("requestBody".to_owned(), content);
     }
     operation
 }
 
 /// A query's schema itself, not a reference to it.
-fn resolve(generator: &mut SchemaGenerator, schema: fn(&mut SchemaGenerator) -> schemars::Schema) -> Value {
+fn resolve(
+    generator: &mut SchemaGenerator,
+    schema: fn(&mut SchemaGenerator) -> schemars::Schema,
+) -> Value {
     let schema = serde_json::to_value(schema(generator)).unwrap_or_default();
     let name = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
     match name.and_then(|name| generator.definitions().get(name)) {

@@ -85,14 +85,15 @@ fn answer(status: StatusCode, code: &str, detail: &str) -> HttpResponse {
 
 /// JSON bodies: what is wrong and where.
 pub fn json_config() -> web::JsonConfig {
-    web::JsonConfig::default().limit(super::BODY_BYTES_MAX).content_type_required(false).error_handler(
-        |error, _| {
+    web::JsonConfig::default()
+        .limit(super::BODY_BYTES_MAX)
+        .content_type_required(false)
+        .error_handler(|error, _| {
             let (status, detail) = match &error {
                 error::JsonPayloadError::Overflow { limit }
-                | error::JsonPayloadError::OverflowKnownLength { limit, .. } => (
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    format!("the body is over {limit} bytes"),
-                ),
+                | error::JsonPayloadError::OverflowKnownLength { limit, .. } => {
+                    (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {limit} bytes"))
+                }
                 error::JsonPayloadError::Deserialize(inner) => {
                     (StatusCode::UNPROCESSABLE_ENTITY, format!("the body cannot be read: {inner}"))
                 }
@@ -100,8 +101,7 @@ pub fn json_config() -> web::JsonConfig {
             };
             let response = answer(status, "invalid", &detail);
             error::InternalError::from_response(error, response).into()
-        },
-    )
+        })
 }
 
 /// Path parameters that do not parse name nothing that exists.

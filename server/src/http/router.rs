@@ -6,7 +6,9 @@ use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App as WebApp, Error, HttpServer, body::MessageBody, web};
 
-use super::{State, api, endpoint, health, idempotency, observe, openapi, problem, status, stream, ui};
+use super::{
+    State, api, endpoint, health, idempotency, observe, openapi, problem, status, stream, ui,
+};
 use crate::app::App;
 
 /// Connections that wait to be accepted; a reconnecting fleet comes all at once.

@@ -79,11 +79,8 @@ impl Convergence {
         revision: Revision,
         clients: impl Iterator<Item = &'a Client>,
     ) -> Self {
-        let mut found = Self {
-            revision,
-            histogram: vec![0; BUCKETS_MS.len() + 1],
-            ..Self::default()
-        };
+        let mut found =
+            Self { revision, histogram: vec![0; BUCKETS_MS.len() + 1], ..Self::default() };
         let mut delays = Vec::new();
         let mut apps: BTreeMap<(&str, &str, &str), AppShare> = BTreeMap::new();
         for client in clients {

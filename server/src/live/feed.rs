@@ -135,8 +135,7 @@ impl Snapshot {
         segments: impl Iterator<Item = &'a String>,
     ) -> Delta {
         let Document { epoch, revision, flags: all, segments: lists, .. } = &*self.document;
-        let mut delta =
-            Delta { epoch: epoch.clone(), from, to: *revision, ..Delta::default() };
+        let mut delta = Delta { epoch: epoch.clone(), from, to: *revision, ..Delta::default() };
         for key in flags {
             match all.get(key) {
                 Some(flag) => delta.flags.push(flag.clone()),

@@ -100,11 +100,17 @@ impl Hub {
         if let Some(feed) = self.feeds().get(&scope) {
             return Ok(Arc::clone(feed));
         }
+        // Boxed: every client comes through here, and nearly none of them needs the database.
+        Box::pin(self.open_feed(scope)).await
+    }
+
+    async fn open_feed(&self, scope: Scope) -> Result<Arc<Feed>, StoreError> {
+        let (environment, project) = (scope.0.as_str(), scope.1.as_deref());
         let document = self.store.load_document(environment).await?;
         let feed = Arc::new(Feed::new(environment, project, document, self.clock.now()));
         let feed = {
             let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(feeds.entry(scope).or_insert(feed))
+            Arc::clone(feeds.entry(scope.clone()).or_insert(feed))
         };
         self.refresh_notices(environment).await?;
         self.refresh_feed(&feed).await?; // a change between the read and the insert woke nobody
@@ -182,7 +188,7 @@ impl Hub {
     /// This node's clients of an environment.
     pub fn clients(&self, environment: &str) -> Vec<ClientView> {
         let feeds = self.feeds_of(environment);
-        let clients = feeds.iter().flat_map(|feed| clients_of(feed));
+        let clients = feeds.iter().flat_map(clients_of);
         clients.map(|client| client.view(&self.node)).collect()
     }
 
@@ -191,7 +197,7 @@ impl Hub {
         let feeds = self.feeds_of(environment);
         let newest = feeds.iter().map(|feed| feed.current().document.revision).max();
         let revision = revision.or(newest).unwrap_or_default();
-        let clients: Vec<Arc<Client>> = feeds.iter().flat_map(|feed| clients_of(feed)).collect();
+        let clients: Vec<Arc<Client>> = feeds.iter().flat_map(clients_of).collect();
         Convergence::of(&self.node, revision, clients.iter().map(AsRef::as_ref))
     }
 
@@ -228,7 +234,9 @@ impl Hub {
                 let moved = feeds.values().filter(|feed| feed.take_moved());
                 moved.map(|feed| feed.environment.clone()).collect()
             };
-            moved.into_iter().for_each(|key| self.publish(News::Clients(key)));
+            for key in moved {
+                self.publish(News::Clients(key));
+            }
         }
     }
 

@@ -207,7 +207,9 @@ impl Store {
     ) -> Result<Vec<(u64, String, String)>, StoreError> {
         let rows = self.db.all(SUBJECTS_AFTER, params![environment, after]).await?;
         rows.iter()
-            .map(|row| Ok((row.unsigned("revision")?, row.text("subject_kind")?, row.text("subject")?)))
+            .map(|row| {
+                Ok((row.unsigned("revision")?, row.text("subject_kind")?, row.text("subject")?))
+            })
             .collect()
     }
 

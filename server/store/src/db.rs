@@ -5,7 +5,7 @@
 use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Executor, Postgres, Row as _, Sqlite, SqlSafeStr, Transaction};
+use sqlx::{Executor, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction};
 
 use crate::error::StoreError;
 
@@ -232,9 +232,7 @@ impl Db {
         params: Vec<Param>,
     ) -> Result<u64, StoreError> {
         Ok(match self {
-            Self::Sqlite { write, .. } => {
-                bound!(sql, params).execute(write).await?.rows_affected()
-            }
+            Self::Sqlite { write, .. } => bound!(sql, params).execute(write).await?.rows_affected(),
             Self::Postgres(pool) => bound!(sql, params).execute(pool).await?.rows_affected(),
         })
     }

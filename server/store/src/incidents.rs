@@ -63,7 +63,9 @@ impl IncidentStatus {
 }
 
 /// How bad an incident is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Impact {
     /// Nobody notices.
@@ -79,7 +81,9 @@ pub enum Impact {
 }
 
 /// How a component is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ComponentStatus {
     /// As it should be.
@@ -306,15 +310,8 @@ impl Store {
         let row = tx.one(FIND, params![id]).await?.ok_or_else(|| not_found("incident", id))?;
         let before = read_incident(&row)?;
         let status = word(&update.status)?;
-        let params = params![
-            &update.id,
-            id,
-            &status,
-            &update.body,
-            &update.dedupe_key,
-            by.at,
-            &by.actor,
-        ];
+        let params =
+            params![&update.id, id, &status, &update.body, &update.dedupe_key, by.at, &by.actor,];
         if tx.execute(INSERT_UPDATE, params).await? == 0 {
             return with_updates(&mut tx, &row).await;
         }
@@ -322,14 +319,8 @@ impl Store {
         components.extend(update.components.iter().map(|(key, status)| (key.clone(), *status)));
         let resolved = update.status.is_over();
         let resolved_at = resolved.then_some(by.at);
-        let params = params![
-            id,
-            &status,
-            by.at,
-            resolved_at,
-            json(&components)?,
-            word(&before.impact)?,
-        ];
+        let params =
+            params![id, &status, by.at, resolved_at, json(&components)?, word(&before.impact)?,];
         tx.execute(SET_STATUS, params).await?;
         let mut now = components;
         if resolved {

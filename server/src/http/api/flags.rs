@@ -49,6 +49,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 /// What a change did.
 #[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the field's name in JSON")]
 struct Changed {
     /// The environment's revision now.
     revision: u64,
@@ -154,7 +155,7 @@ async fn list_flags(
     let ListQuery { text, project, kind, state, sort, limit, cursor } = query.into_inner();
     let filter = FlagFilter { text, project, kind, state, sort };
     let all = app.list_flags(&caller.0, &path, &filter).await?;
-    Ok(Json(PageQuery { limit, cursor }.cut(all)?))
+    Ok(Json(PageQuery { limit, cursor, ..PageQuery::default() }.cut(all)?))
 }
 
 async fn create_flag(

@@ -1,0 +1,255 @@
+//! How numbers, times and sentences are written. Times are relative, with the moment on hover;
+//! thousands are parted by thin spaces; percentages carry no false precision.
+
+use std::fmt;
+
+use askama::filters::HtmlSafe;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// A moment: what a page shows as "14 minutes ago". The script keeps it current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    /// The moment, in UTC milliseconds.
+    pub at: i64,
+    /// When the page was made.
+    pub now: i64,
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (iso, stamp) = (iso(self.at), plain_stamp(self.at));
+        let words = relative(self.at, self.now);
+        write!(out, "<time datetime=\"{iso}\" title=\"{stamp}\" data-ago>{words}</time>")
+    }
+}
+
+impl HtmlSafe for When {}
+
+/// A sentence with parts that stand out; escapes what it is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words(String);
+
+impl Words {
+    /// Begins with plain text.
+    pub fn say(text: &str) -> Self {
+        Self::default().and(text)
+    }
+
+    /// Plain text.
+    #[must_use]
+    pub fn and(mut self, text: &str) -> Self {
+        escape(text, &mut self.0);
+        self
+    }
+
+    /// Text that stands out.
+    #[must_use]
+    pub fn strong(mut self, text: &str) -> Self {
+        self.0.push_str("<strong>");
+        escape(text, &mut self.0);
+        self.0.push_str("</strong>");
+        self
+    }
+
+    /// A key or another word of the machine.
+    #[must_use]
+    pub fn code(mut self, text: &str) -> Self {
+        self.0.push_str("<code>");
+        escape(text, &mut self.0);
+        self.0.push_str("</code>");
+        self
+    }
+
+    /// A link.
+    #[must_use]
+    pub fn link(mut self, to: &str, text: &str) -> Self {
+        self.0.push_str("<a href=\"");
+        escape(to, &mut self.0);
+        self.0.push_str("\">");
+        escape(text, &mut self.0);
+        self.0.push_str("</a>");
+        self
+    }
+
+    /// A moment.
+    #[must_use]
+    pub fn when(mut self, at: i64, now: i64) -> Self {
+        self.0.push_str(&When { at, now }.to_string());
+        self
+    }
+
+    /// Another sentence behind this one.
+    #[must_use]
+    pub fn join(mut self, other: &Self) -> Self {
+        self.0.push_str(&other.0);
+        self
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl HtmlSafe for Words {}
+
+fn escape(text: &str, into: &mut String) {
+    for letter in text.chars() {
+        match letter {
+            '&' => into.push_str("&amp;"),
+            '<' => into.push_str("&lt;"),
+            '>' => into.push_str("&gt;"),
+            '"' => into.push_str("&quot;"),
+            '\'' => into.push_str("&#39;"),
+            other => into.push(other),
+        }
+    }
+}
+
+/// `10 000`, parted by narrow spaces that do not break.
+pub fn number(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 client`, `2 clients`.
+pub fn count(count: u64, one: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{} {one}{s}", number(count))
+}
+
+/// `25 %`, `0.1 %`; never more digits than were set.
+pub fn percent(share: f64) -> String {
+    format!("{share}\u{202f}%")
+}
+
+/// A share of a whole, rounded so that only all is 100 and only nothing is 0.
+pub fn share_percent(part: u64, whole: u64) -> String {
+    if whole == 0 || part >= whole {
+        return percent(100.0);
+    }
+    let exact = part as f64 * 100.0 / whole as f64;
+    let rounded = if exact > 99.0 { (exact * 100.0).floor() / 100.0 } else { exact.round() };
+    percent(if part > 0 { rounded.max(1.0) } else { 0.0 })
+}
+
+/// `48 ms`, `0.4 s`, `1 min 12 s`, `3 h 5 min`.
+pub fn duration(ms: i64) -> String {
+    let seconds = ms / 1000;
+    match ms {
+        ..100 => format!("{ms} ms"),
+        100..10_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        10_000..60_000 => format!("{seconds} s"),
+        60_000..3_600_000 => match seconds % 60 {
+            0 => format!("{} min", seconds / 60),
+            rest => format!("{} min {rest} s", seconds / 60),
+        },
+        3_600_000..172_800_000 => match seconds / 60 % 60 {
+            0 => format!("{} h", seconds / 3600),
+            rest => format!("{} h {rest} min", seconds / 3600),
+        },
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// `14 minutes ago`, `in 3 hours`. The script writes the same words.
+pub fn relative(at: i64, now: i64) -> String {
+    let seconds = (now - at).abs() / 1000;
+    let (count, unit) = match seconds {
+        ..10 => return "just now".to_owned(),
+        10..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let s = if count == 1 { "" } else { "s" };
+    if at <= now { format!("{count} {unit}{s} ago") } else { format!("in {count} {unit}{s}") }
+}
+
+/// `2026-02-03T04:05:06Z`.
+pub fn iso(at: i64) -> String {
+    format_at(at, "%Y-%m-%dT%H:%M:%SZ")
+}
+
+/// `2026-02-03 04:05:06 UTC`.
+pub fn plain_stamp(at: i64) -> String {
+    format_at(at, "%Y-%m-%d %H:%M:%S UTC")
+}
+
+/// A moment in a format of `strftime`, in UTC.
+pub fn format_at(at: i64, format: &str) -> String {
+    Timestamp::from_millisecond(at)
+        .map(|at| at.to_zoned(TimeZone::UTC).strftime(format).to_string())
+        .unwrap_or_default()
+}
+
+/// What a `datetime-local` field or a timestamp says, in UTC milliseconds.
+pub fn read_moment(text: &str) -> Option<i64> {
+    let zoned = if text.ends_with('Z') { text.to_owned() } else { format!("{text}Z") };
+    let spaced = zoned.replacen(' ', "T", 1);
+    spaced.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn list(parts: &[String], last: &str) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [rest @ .., end] => format!("{} {last} {end}", rest.join(", ")),
+    }
+}
+
+/// `major_outage` as people say it: `Major outage`.
+pub fn title(word: &str) -> String {
+    let spaced = word.replace('_', " ");
+    let mut letters = spaced.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{first}{}", letters.as_str())
+}
+
+/// The word that an enum has in JSON.
+pub fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_all_is_a_hundred_percent() {
+        assert_eq!(share_percent(9_998, 10_000), "99.98\u{202f}%");
+        assert_eq!(share_percent(99_999, 100_000), "99.99\u{202f}%");
+        assert_eq!(share_percent(0, 10), "0\u{202f}%");
+        assert_eq!(share_percent(0, 0), "100\u{202f}%");
+    }
+
+    #[test]
+    fn numbers_and_durations_read_well() {
+        assert_eq!(number(1_234_567), "1\u{202f}234\u{202f}567");
+        assert_eq!(duration(48), "48 ms");
+        assert_eq!(duration(72_000), "1 min 12 s");
+        assert_eq!(relative(0, 14 * 60_000), "14 minutes ago");
+        assert_eq!(read_moment("2026-02-03T04:05"), read_moment("2026-02-03 04:05:00Z"));
+    }
+
+    #[test]
+    fn a_sentence_escapes_what_it_is_given() {
+        let words = Words::say("by ").strong("<b>").link("/x?a=\"", "go");
+
+        assert_eq!(words.to_string(), "by <strong>&lt;b&gt;</strong><a href=\"/x?a=&quot;\">go</a>");
+    }
+}

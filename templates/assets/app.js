@@ -1,0 +1,448 @@
+// What makes the console quick. Every page works without this file: forms post and redirect. With it,
+// parts are swapped in place, news arrive by themselves, and buttons that do harm must be held.
+"use strict";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const environment = document.body.dataset.environment;
+
+// ---- Words: the same as the server writes ----
+
+function relative(at, now = Date.now()) {
+  const seconds = Math.floor(Math.abs(now - at) / 1000);
+  const [count, unit] =
+    seconds < 60 ? [seconds, "second"]
+    : seconds < 3600 ? [Math.floor(seconds / 60), "minute"]
+    : seconds < 86400 ? [Math.floor(seconds / 3600), "hour"]
+    : [Math.floor(seconds / 86400), "day"];
+  if (seconds < 10) return "just now";
+  const words = `${count} ${unit}${count === 1 ? "" : "s"}`;
+  return at <= now ? `${words} ago` : `in ${words}`;
+}
+
+function elapsed(ms) {
+  const seconds = ms / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+}
+
+function tickTimes() {
+  for (const time of $$("time[data-ago]")) {
+    const at = Date.parse(time.dateTime);
+    const words = relative(at);
+    if (time.textContent !== words) time.textContent = words;
+    if (!time.dataset.local) {
+      time.dataset.local = "1";
+      time.title = `${time.title} (here: ${new Date(at).toLocaleString()})`;
+    }
+  }
+  for (const node of $$("[data-since]")) node.textContent = elapsed(Date.now() - Number(node.dataset.since));
+}
+setInterval(tickTimes, 1000);
+
+// ---- Swapping parts ----
+
+/** Puts the answer's version of a part in place; keeps focus, open details and what is being typed. */
+function replacePart(selector, page, wanted) {
+  const old = $(selector), fresh = $(selector, page);
+  if (!old || !fresh) return false;
+  const active = document.activeElement;
+  const held = old.contains(active) ? { id: active.id, name: active.name, start: active.selectionStart } : null;
+  const open = new Set($$("details[open][id]", old).map((node) => node.id));
+  const opened = $$("details", old).map((node) => node.open);
+  const count = opened.length;
+  const adopted = document.adoptNode(fresh);
+  old.replaceWith(adopted);
+  const details = $$("details", adopted);
+  if (details.length === count) details.forEach((node, index) => { if (opened[index]) node.open = true; });
+  for (const id of open) { const node = document.getElementById(id); if (node) node.open = true; }
+  const focus = wanted || adopted.dataset.focus;
+  const target =
+    (focus && document.getElementById(focus)) ||
+    (held && ((held.id && document.getElementById(held.id)) || (held.name && $(`[name="${CSS.escape(held.name)}"]`, adopted))));
+  if (target) {
+    if (target.disabled) (target.nextElementSibling || target).focus();
+    else target.focus({ preventScroll: !focus });
+    if (held && held.start != null && target.setSelectionRange) {
+      try { target.setSelectionRange(held.start, held.start); } catch { /* not a text field */ }
+    }
+  } else if (!held) {
+    $("[autofocus]", adopted)?.focus();
+  }
+  prepare(adopted);
+  return true;
+}
+
+async function fetchPage(url, options = {}) {
+  const answer = await fetch(url, { ...options, headers: { ...options.headers, "X-Swap": "1" } });
+  if (new URL(answer.url).pathname === "/sign-in") { location.reload(); throw new Error("signed out"); }
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  return { answer, page };
+}
+
+function takeToast(page) {
+  for (const toast of $$("[data-toast]", page)) showToast(document.adoptNode(toast));
+}
+
+function fail(page, answer) {
+  const text = $("[data-error]", page)?.textContent || $(".fault", page)?.textContent || `The server answered ${answer.status}.`;
+  say(text, true);
+}
+
+async function swap(element, url, options) {
+  const selector = element.dataset.swap;
+  const busy = $(selector);
+  busy?.setAttribute("aria-busy", "true");
+  try {
+    const { answer, page } = await fetchPage(url, options);
+    const landed = new URL(answer.url);
+    const elsewhere = landed.pathname !== location.pathname && answer.redirected && !element.dataset.clear && !$(selector, page);
+    if (elsewhere) { location.assign(answer.url); return; }
+    if (!replacePart(selector, page)) { fail(page, answer); return; }
+    for (const other of ["#flag-head", "#confirm"]) if (selector !== other) replacePart(other, page);
+    takeToast(page);
+    if (element.hasAttribute("data-push")) history.replaceState(null, "", landed.pathname + landed.search);
+  } catch (error) {
+    say("The server cannot be reached. Nothing was changed.", true);
+  } finally {
+    busy?.removeAttribute("aria-busy");
+  }
+}
+
+function bodyOf(form, submitter) {
+  const data = new FormData(form);
+  if (submitter?.name) data.append(submitter.name, submitter.value);
+  return new URLSearchParams(data);
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target, button = event.submitter;
+  if (button?.dataset.hold !== undefined && button.dataset.held !== "1") { event.preventDefault(); return; }
+  if (form.hasAttribute("data-theme-form")) return setTheme(event, button);
+  if (form.dataset.swap === undefined || !$(form.dataset.swap)) return;
+  event.preventDefault();
+  const body = bodyOf(form, button);
+  if (form.method === "get") return swap(form, `${form.getAttribute("action") || location.pathname}?${body}`);
+  swap(form, form.action, { method: "POST", body });
+});
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-swap]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || !$(link.dataset.swap)) return;
+  event.preventDefault();
+  swap(link, link.href);
+});
+
+// ---- Live ----
+
+const due = new Map();
+
+/** Fetches the parts that follow a piece of news; several with one source share a request. */
+function onNews(word) {
+  for (const node of $$("[data-live]")) {
+    if (!node.dataset.live.split(" ").some((own) => own === word || (word === "missed" && own))) continue;
+    if (node.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) continue;
+    if ($("[data-held-now]", node)) continue;
+    const source = node.dataset.src || location.pathname + location.search;
+    if (!due.has(source)) {
+      due.set(source, new Set());
+      setTimeout(() => refresh(source), 150);
+    }
+    due.get(source).add(`#${node.id}`);
+  }
+}
+
+async function refresh(source) {
+  const parts = due.get(source);
+  due.delete(source);
+  try {
+    const { answer, page } = await fetchPage(source);
+    if (answer.ok) for (const selector of parts) replacePart(selector, page);
+  } catch { /* the stream says when the server is gone */ }
+}
+
+let lastNews = Date.now();
+
+function connect() {
+  if (!environment || !window.EventSource) return;
+  const state = $("#live"), word = $("[data-live-word]");
+  const stream = new EventSource(`/ui/events?environment=${encodeURIComponent(environment)}`);
+  let lost = false, first = true;
+  const alive = () => {
+    lastNews = Date.now();
+    if (lost) { lost = false; onNews("missed"); }
+    if (state.dataset.state !== "live") {
+      state.dataset.state = "live";
+      word.textContent = "live";
+      document.documentElement.classList.remove("stale");
+    }
+  };
+  const listen = (name, handle) => stream.addEventListener(name, (event) => { alive(); handle?.(event.data); });
+  listen("alive");
+  listen("environment", (revision) => {
+    const shown = $("#revision");
+    const changed = shown.textContent !== `r${revision}`;
+    shown.textContent = `r${revision}`;
+    if (changed || !first) onNews("environment");
+    first = false;
+  });
+  listen("clients", () => onNews("clients"));
+  listen("status", () => onNews("status"));
+  listen("run", (id) => { onNews(`run:${id}`); onNews("run"); });
+  listen("missed", () => onNews("missed"));
+  const gone = () => {
+    if (lost) return;
+    lost = true;
+    state.dataset.state = "lost";
+    const since = new Date(lastNews);
+    word.textContent = `stale since ${since.toTimeString().slice(0, 8)}`;
+    document.documentElement.classList.add("stale");
+  };
+  stream.addEventListener("error", () => {
+    gone();
+    if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+  });
+  setInterval(() => { if (Date.now() - lastNews > 12000) gone(); }, 1000);
+}
+
+// ---- Press and hold ----
+
+const HOLD_MS = 800;
+
+function prepareHold(button) {
+  let timer = null, touched = false;
+  const done = () => {
+    timer = null;
+    button.classList.remove("holding");
+    button.removeAttribute("data-held-now");
+    if (button.form && !button.form.reportValidity()) return;
+    button.dataset.held = "1";
+    button.form.requestSubmit(button);
+    delete button.dataset.held;
+  };
+  const start = () => {
+    touched = true;
+    if (timer || button.disabled) return;
+    if (still.matches) { askTyped(button, done); return; }
+    button.classList.add("holding");
+    button.setAttribute("data-held-now", "");
+    timer = setTimeout(done, HOLD_MS);
+  };
+  const stop = () => {
+    if (!timer) return;
+    clearTimeout(timer);
+    timer = null;
+    button.classList.remove("holding");
+    button.removeAttribute("data-held-now");
+    button.title = "Hold for a moment";
+  };
+  button.addEventListener("pointerdown", (event) => { if (event.button === 0) start(); });
+  for (const name of ["pointerup", "pointerleave", "pointercancel", "blur"]) button.addEventListener(name, stop);
+  button.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    if (!event.repeat) start();
+  });
+  button.addEventListener("keyup", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); stop(); } });
+  button.addEventListener("contextmenu", (event) => event.preventDefault());
+  // Assistive technology clicks without pressing: it types instead.
+  button.addEventListener("click", (event) => {
+    if (button.dataset.held === "1") return;
+    event.preventDefault();
+    if (!touched) askTyped(button, done);
+    touched = false;
+  });
+}
+
+function askTyped(button, done) {
+  if (button.nextElementSibling?.classList.contains("typed")) { $("input", button.nextElementSibling).focus(); return; }
+  const word = button.dataset.hold;
+  const box = document.createElement("span");
+  box.className = "typed";
+  const input = document.createElement("input");
+  input.setAttribute("aria-label", `Type ${word} to confirm`);
+  input.placeholder = `Type “${word}”`;
+  input.addEventListener("input", () => { if (input.value.trim().toLowerCase() === word.toLowerCase()) { box.remove(); done(); } });
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") event.preventDefault();
+    if (event.key === "Escape") { box.remove(); button.focus(); }
+  });
+  box.append(input);
+  button.after(box);
+  input.focus();
+}
+
+// ---- Toasts ----
+
+function showToast(toast) {
+  const place = $("#toasts");
+  if (!place) return;
+  place.append(toast);
+  keepToast(toast);
+}
+
+function keepToast(toast) {
+  let left = 10000, timer = null, began = 0;
+  const go = () => { began = Date.now(); timer = setTimeout(() => toast.remove(), left); };
+  toast.addEventListener("pointerenter", () => { clearTimeout(timer); left -= Date.now() - began; });
+  toast.addEventListener("pointerleave", go);
+  go();
+}
+
+function say(text, bad = false) {
+  const toast = document.createElement("div");
+  toast.className = bad ? "toast bad" : "toast";
+  if (bad) toast.setAttribute("role", "alert");
+  const words = document.createElement("span");
+  words.textContent = text;
+  toast.append(words);
+  showToast(toast);
+}
+
+// ---- Palette ----
+
+let found = [], chosen = 0, known = null;
+
+async function openPalette() {
+  const dialog = $("#palette");
+  if (!dialog || dialog.open) return;
+  dialog.innerHTML = '<input type="text" role="combobox" aria-expanded="true" aria-controls="palette-list" aria-autocomplete="list" aria-label="Search or jump" placeholder="Jump to a flag, a page, a playbook"><ul id="palette-list" role="listbox" aria-label="Results"></ul>';
+  dialog.showModal();
+  const input = $("input", dialog);
+  input.addEventListener("input", () => { chosen = 0; list(input.value); });
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      chosen = (chosen + (event.key === "ArrowDown" ? 1 : found.length - 1)) % Math.max(found.length, 1);
+      list(input.value);
+    } else if (event.key === "Enter" && found[chosen]) {
+      event.preventDefault();
+      location.assign(found[chosen].url);
+    }
+  });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  if (!known) {
+    const answer = await fetch(`/ui/search.json?environment=${encodeURIComponent(environment)}`);
+    known = answer.ok ? (await answer.json()).items : [];
+  }
+  list("");
+}
+
+/** Letters in their order; earlier and closer together is better. */
+function score(text, wanted) {
+  const at = text.indexOf(wanted);
+  if (at >= 0) return 1000 - at - text.length / 100;
+  let place = -1, gaps = 0;
+  for (const letter of wanted) {
+    const next = text.indexOf(letter, place + 1);
+    if (next < 0) return 0;
+    gaps += next - place - 1;
+    place = next;
+  }
+  return Math.max(1, 200 - gaps);
+}
+
+function list(text) {
+  const wanted = text.trim().toLowerCase();
+  found = (known || [])
+    .map((item) => [item, wanted ? Math.max(score(item.name.toLowerCase(), wanted), score(item.hint.toLowerCase(), wanted) / 3) : 1])
+    .filter(([, rank]) => rank > 0)
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, 12)
+    .map(([item]) => item);
+  const place = $("#palette-list");
+  place.replaceChildren(...found.map((item, index) => {
+    const row = document.createElement("li");
+    row.setAttribute("role", "option");
+    row.id = `palette-${index}`;
+    row.setAttribute("aria-selected", String(index === chosen));
+    const name = document.createElement("span"), hint = document.createElement("small"), kind = document.createElement("span");
+    name.textContent = item.name;
+    hint.textContent = item.hint;
+    kind.textContent = item.kind;
+    kind.className = "tag";
+    row.append(name, hint, kind);
+    row.addEventListener("click", () => location.assign(item.url));
+    return row;
+  }));
+  $("#palette input").setAttribute("aria-activedescendant", found.length ? `palette-${chosen}` : "");
+  $(`#palette-${chosen}`)?.scrollIntoView({ block: "nearest" });
+}
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches?.("input, textarea, select");
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { event.preventDefault(); openPalette(); }
+  else if (event.key === "/" && !typing) { event.preventDefault(); openPalette(); }
+});
+
+// ---- Small things ----
+
+function setTheme(event, button) {
+  event.preventDefault();
+  document.documentElement.dataset.theme = button.value;
+  for (const other of $$("button", button.parentElement)) other.setAttribute("aria-pressed", String(other === button));
+  fetch("/ui/theme", { method: "POST", body: new URLSearchParams({ theme: button.value }), redirect: "manual" });
+}
+
+function prepareCopy(button) {
+  button.addEventListener("click", async () => {
+    const text = $(button.dataset.copy)?.textContent.trim() ?? "";
+    try {
+      await navigator.clipboard.writeText(text);
+      say("Copied.");
+    } catch {
+      getSelection().selectAllChildren($(button.dataset.copy));
+      say("Selected: copy it with Ctrl C.");
+    }
+  });
+}
+
+/** The rules editor: number and slider stay together, and the difference is worked out while one types. */
+function prepareEditor(form) {
+  let timer = null;
+  const preview = async () => {
+    const body = new URLSearchParams(new FormData(form));
+    body.append("do", "review");
+    const { page } = await fetchPage(form.action, { method: "POST", body });
+    replacePart("#review", page);
+    $$(".rule .words", page).forEach((fresh, index) => { const old = $$(".rule .words", form)[index]; if (old) old.replaceWith(document.adoptNode(fresh)); });
+  };
+  form.addEventListener("input", (event) => {
+    const node = event.target;
+    const pair = node.closest(".percent");
+    if (pair && node.matches("[data-percent-range]")) $("[data-percent]", pair).value = node.value;
+    if (pair && node.matches("[data-percent]")) $("[data-percent-range]", pair).value = node.value;
+    if (node.name === "reason" || node.name === "json") return;
+    clearTimeout(timer);
+    timer = setTimeout(() => preview().catch(() => {}), 350);
+  });
+}
+
+function prepareLiveForm(form) {
+  let timer = null;
+  form.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => form.requestSubmit(), 200);
+  });
+}
+
+function prepareFill(select) {
+  select.addEventListener("change", () => { if (select.value) location.assign(`?${select.name}=${encodeURIComponent(select.value)}`); });
+}
+
+function prepare(root) {
+  const own = (selector) => [...(root.matches?.(selector) ? [root] : []), ...$$(selector, root)];
+  own("[data-hold]").forEach(prepareHold);
+  own("[data-copy]").forEach(prepareCopy);
+  own("[data-editor]").forEach(prepareEditor);
+  own("[data-live-form]").forEach(prepareLiveForm);
+  own("[data-fill]").forEach(prepareFill);
+  own("[data-toast]").forEach(keepToast);
+  own("[data-palette]").forEach((input) => input.addEventListener("focus", () => { input.blur(); openPalette(); }));
+  tickTimes();
+}
+
+prepare(document);
+connect();

@@ -1,0 +1,260 @@
+//! One-click rollback: a run from start to proof, through crashes, and the log that nobody can edit.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use switchback_core::wire::ServerFrame;
+use switchback_sdk::{AuthMode, Context, Switchback};
+use switchback_tests::server::SERVER;
+use switchback_tests::stream::hello;
+use switchback_tests::{Api, Backend, Server, Stream, eventually, on_both};
+
+const REASON: &str = "sign-in fails for everybody";
+
+async fn start(api: &Api, playbook: &str) -> String {
+    let body = json!({"environment": "production", "reason": REASON});
+    let run = api.post(&format!("/api/v1/playbooks/{playbook}/runs"), body).await;
+    run["id"].as_str().unwrap().to_owned()
+}
+
+async fn ended(api: &Api, run: &str) -> Value {
+    let over = ["succeeded", "failed", "compensated", "compensate_failed", "cancelled", "parked"];
+    eventually("the run ends", || async {
+        let detail = api.get(&format!("/api/v1/runs/{run}")).await;
+        over.contains(&detail["state"].as_str().unwrap()).then_some(detail)
+    })
+    .await
+}
+
+async fn sdk(server: &Server) -> Switchback {
+    Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap()
+}
+
+on_both! {
+    /// The button: flags change, every client proves it, the incident is open, the apps are told, and
+    /// restoring puts it all back.
+    async fn a_rollback_is_proved_by_every_client(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            clients.push(sdk(&server).await);
+        }
+        let mut watcher = Stream::connect(&server.url, SERVER, hello("watcher")).await;
+
+        let run = start(&api, "auth-rollback").await;
+        let detail = ended(&api, &run).await;
+
+        assert_eq!(detail["state"], json!("succeeded"), "{detail}");
+        let user = Context::new().user_id("u1");
+        for client in &clients {
+            assert_eq!(client.auth_mode(&user), AuthMode::Bypass);
+        }
+        let incidents = api.get("/api/v1/incidents?open=true").await;
+        assert_eq!(incidents["items"][0]["components"]["auth"], json!("major_outage"));
+        let mut told = false;
+        while !told {
+            told = matches!(watcher.news().await, ServerFrame::Notice(notice) if notice.title.contains("Sign-in"));
+        }
+        let bypass = api.get("/api/v1/environments/production/flags/auth_bypass").await;
+        assert!(bypass["state"]["expires_at"].is_number(), "the bypass must not live on: {bypass}");
+        let changes = api.get(&format!("/api/v1/changes?run={run}")).await;
+        assert!(changes["items"].as_array().unwrap().len() >= 3);
+        let report = api.get("/api/v1/rollback-log/verify").await;
+        assert_eq!(report["ok"], json!(true), "{report}");
+    }
+
+    /// One run at a time for one target.
+    async fn a_second_run_is_refused_while_the_first_goes_on(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let first = start(&api, "auth-restore").await; // it waits a minute between its steps
+
+        let body = json!({"environment": "production", "reason": REASON});
+        let second = api.send(Method::POST, "/api/v1/playbooks/auth-restore/runs", Some(body)).await;
+
+        assert_eq!(second.status, StatusCode::CONFLICT);
+        assert!(second.body["detail"].as_str().unwrap().contains(&first), "{}", second.body);
+    }
+
+    /// Cancelling puts back what was done, in reverse order.
+    async fn a_cancelled_run_puts_everything_back(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let url = "/api/v1/environments/production/flags/auth_rollout";
+        let before = api.get(url).await["state"].clone();
+        let run = start(&api, "auth-restore").await;
+        eventually("the first share is set", || async {
+            (api.get(url).await["state"] != before).then_some(())
+        })
+        .await;
+
+        api.post(&format!("/api/v1/runs/{run}/cancel"), json!({"reason": "not now"})).await;
+        let detail = ended(&api, &run).await;
+
+        assert_eq!(detail["state"], json!("cancelled"), "{detail}");
+        assert_eq!(api.get(url).await["state"], before);
+        assert_eq!(api.get("/api/v1/rollback-log/verify").await["ok"], json!(true));
+    }
+
+    /// A dry run changes nothing and says how many clients it would touch.
+    async fn a_dry_run_changes_nothing(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let client = sdk(&server).await;
+        let before = api.get("/api/v1/changes?limit=500").await;
+
+        let body = json!({"environment": "production", "reason": REASON});
+        let found = api.post("/api/v1/playbooks/auth-rollback/preview", body).await;
+
+        assert_eq!(found["preview"]["clients"], json!({"known": 1}), "{}", found["preview"]);
+        assert_eq!(before, api.get("/api/v1/changes?limit=500").await);
+        client.shutdown().await;
+    }
+
+    /// kill -9 in the middle of a run: the next start finishes it, nothing twice, the chain verifies.
+    async fn a_killed_server_finishes_the_run_when_it_is_back(backend: Backend) {
+        let server = Server::start(&backend);
+        let address = server.address().to_owned();
+        let run = start(&server.api(), "auth-rollback").await;
+        server.kill();
+
+        let again = Server::start_on(&backend, &address, &[]);
+        let api = again.api();
+        let detail = ended(&api, &run).await;
+
+        assert_eq!(detail["state"], json!("succeeded"), "{detail}");
+        let changes = api.get(&format!("/api/v1/changes?run={run}")).await;
+        let count = |subject: &str| {
+            changes["items"].as_array().unwrap().iter().filter(|row| row["change"]["subject"] == json!(subject)).count()
+        };
+        assert_eq!((count("auth_bypass"), count("auth_enabled")), (1, 1), "{changes}");
+        let incidents = api.get("/api/v1/incidents").await;
+        assert_eq!(incidents["items"].as_array().unwrap().len(), 1, "the incident was opened once");
+        assert_eq!(api.get("/api/v1/rollback-log/verify").await["ok"], json!(true));
+    }
+
+    /// Killed again and again, each time a little further on: every run ends, nothing is done twice.
+    async fn a_server_that_keeps_dying_loses_nothing(backend: Backend) {
+        let mut server = Server::start(&backend);
+        let address = server.address().to_owned();
+        for rows in [2, 4, 6, 9] {
+            let api = server.api();
+            for (flag, on) in [("auth_bypass", false), ("auth_enabled", true)] {
+                let url = format!("/api/v1/environments/production/flags/{flag}/enabled");
+                api.put(&url, json!({"enabled": on, "reason": "as before"})).await;
+            }
+            let run = start(&api, "auth-rollback").await;
+            eventually("the run has come that far", || async {
+                let detail = api.get(&format!("/api/v1/runs/{run}")).await;
+                (detail["log"].as_array().unwrap().len() >= rows).then_some(())
+            })
+            .await;
+            server.kill();
+
+            server = Server::start_on(&backend, &address, &[]);
+            let api = server.api();
+            let detail = ended(&api, &run).await;
+
+            assert_eq!(detail["state"], json!("succeeded"), "{rows} rows: {detail}");
+            let changes = api.get(&format!("/api/v1/changes?run={run}")).await;
+            let flags = changes["items"].as_array().unwrap().iter().filter(|c| c["change"]["subject_kind"] == json!("flag"));
+            assert_eq!(flags.count(), 2, "{rows} rows: {changes}");
+            assert_eq!(api.get("/api/v1/rollback-log/verify").await["ok"], json!(true));
+        }
+    }
+
+    /// Whoever edits the log behind the server's back is found, with the row.
+    async fn an_edited_log_is_found(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let run = start(&api, "auth-rollback").await;
+        ended(&api, &run).await;
+        assert_eq!(api.get("/api/v1/rollback-log/verify").await["ok"], json!(true));
+
+        backend.tamper("UPDATE rollback_log SET reason = 'it was nobody' WHERE seq = 3").await;
+        let report = api.get("/api/v1/rollback-log/verify").await;
+        assert_eq!((&report["ok"], &report["broken_row"]), (&json!(false), &json!(3)), "{report}");
+
+        backend.tamper("DELETE FROM rollback_log WHERE seq >= 3").await;
+        let report = api.get("/api/v1/rollback-log/verify").await;
+        assert_eq!((&report["ok"], &report["broken_row"]), (&json!(false), &json!(3)), "{report}");
+    }
+
+    /// Inputs that are wrong are named, and nothing starts.
+    async fn wrong_inputs_start_nothing(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let body = json!({"environment": "production", "reason": "short", "inputs": {"etaa": "2h"}});
+
+        let answer = api.send(Method::POST, "/api/v1/playbooks/auth-rollback/runs", Some(body)).await;
+
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let text = answer.body["detail"].as_str().unwrap();
+        assert!(text.contains("etaa"), "{text}");
+        assert_eq!(api.get("/api/v1/runs").await["items"], json!([]));
+    }
+
+    /// A status that says "all is well" a moment after the button would be a lie.
+    async fn the_status_page_follows_the_run(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let calm = api.get("/status").await;
+        assert!(calm.as_str().unwrap().contains("All systems operational"), "{calm}");
+
+        let run = start(&api, "auth-rollback").await;
+        ended(&api, &run).await;
+
+        let page = api.get("/status").await;
+        assert!(page.as_str().unwrap().contains("Sign-in is unavailable"), "{page}");
+    }
+}
+
+/// With PostgreSQL gone the public page, the streams and the decisions go on; nobody is told 401.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn losing_the_database_does_not_lose_the_clients() {
+    let backend = Backend::postgres().await;
+    let server = Server::start(&backend);
+    let flags = sdk(&server).await;
+    let api = server.api();
+    api.get("/status").await;
+    let name = backend.database_url.rsplit_once('/').unwrap().1.to_owned();
+
+    // Another connection shuts everybody out of this database, ours too.
+    let other = Backend::postgres().await;
+    other.tamper(&format!("ALTER DATABASE \"{name}\" WITH ALLOW_CONNECTIONS false")).await;
+    let cut =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+    other.tamper(&cut).await;
+
+    let refused = eventually("writes say that the database is away", || async {
+        let body = json!({"enabled": false, "reason": "x"});
+        let url = "/api/v1/environments/production/flags/auth_enabled/enabled";
+        let answer = api.send(Method::PUT, url, Some(body)).await;
+        (answer.status == StatusCode::SERVICE_UNAVAILABLE).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.body["code"], json!("unavailable"));
+    assert!(api.send(Method::GET, "/status", None).await.status.is_success());
+    let stranger = Api::new(&server.url, "*:production.never-seen-before");
+    let stranger = stranger.send(Method::GET, "/api/v1/stream", None).await;
+    assert_eq!(
+        stranger.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "an unknown token is not refused for good"
+    );
+    let newcomer = tokio::time::timeout(Duration::from_secs(10), sdk(&server)).await.unwrap();
+    assert!(newcomer.status().live, "a known token connects from memory");
+    assert!(flags.status().live);
+
+    other.tamper(&format!("ALTER DATABASE \"{name}\" WITH ALLOW_CONNECTIONS true")).await;
+    let body = json!({"enabled": false, "reason": "x"});
+    let url = "/api/v1/environments/production/flags/auth_enabled/enabled";
+    let done = eventually("writes work again", || async {
+        let answer = api.send(Method::PUT, url, Some(body.clone())).await;
+        answer.status.is_success().then_some(answer.body)
+    })
+    .await;
+    assert!(flags.wait_for_revision(done["revision"].as_u64().unwrap()).await);
+}
