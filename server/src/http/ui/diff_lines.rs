@@ -55,13 +55,9 @@ fn text(path: &str, value: &Value) -> String {
         Value::Bool(on) if matches!(name, "enabled" | "killed") => {
             (if *on { "on" } else { "off" }).to_owned()
         }
-        Value::Number(share) if name == "percent" => {
-            words::percent(share.as_f64().unwrap_or_default())
-        }
+        Value::Number(share) if name == "percent" => words::percent(share.as_f64().unwrap_or_default()),
         Value::Number(at) if name.ends_with("_at") => plain_stamp(at.as_i64().unwrap_or_default()),
-        Value::Number(ms) if name.ends_with("_ms") => {
-            words::duration(ms.as_i64().unwrap_or_default())
-        }
+        Value::Number(ms) if name.ends_with("_ms") => words::duration(ms.as_i64().unwrap_or_default()),
         Value::String(text) => text.clone(),
         Value::Array(parts) if parts.iter().all(Value::is_string) => {
             parts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
@@ -102,8 +98,7 @@ pub fn rule_words(rule: &Rule) -> Words {
         if constraint.inverted {
             words = words.and("not ");
         }
-        words =
-            words.code(&constraint.field).and(&format!(" {}", operator_words(constraint.operator)));
+        words = words.code(&constraint.field).and(&format!(" {}", operator_words(constraint.operator)));
         if !constraint.values.is_empty() {
             words = words.and(" ").strong(&values_text(&constraint.values));
         }
@@ -132,12 +127,7 @@ pub fn rule_plain(rule: &Rule) -> String {
             _ => {}
         }
     }
-    plain
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&quot;", "\"")
-        .replace("&#39;", "'")
-        .replace("&amp;", "&")
+    plain.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&")
 }
 
 fn values_text(values: &[String]) -> String {
@@ -212,10 +202,7 @@ mod tests {
 
         let text = rule_plain(&rule).replace('\u{202f}', " ");
 
-        assert_eq!(
-            text,
-            "iOS or Android in group beta where app_version ≥ version 3.2 → 25 % by user id"
-        );
+        assert_eq!(text, "iOS or Android in group beta where app_version ≥ version 3.2 → 25 % by user id");
     }
 
     #[test]

@@ -105,10 +105,7 @@ impl StateDraft {
             prerequisites: state.prerequisites.iter().map(prerequisite_draft).collect(),
             on_value: value_text(&state.on_value, value_type),
             off_value: value_text(&state.off_value, value_type),
-            expires_at: state
-                .expires_at
-                .map(|at| format_at(at, "%Y-%m-%dT%H:%M:%S"))
-                .unwrap_or_default(),
+            expires_at: state.expires_at.map(|at| format_at(at, "%Y-%m-%dT%H:%M:%S")).unwrap_or_default(),
             max_staleness: state.max_staleness_ms.map(units::duration_text).unwrap_or_default(),
             on_stale: on_stale.to_owned(),
             on_stale_value,
@@ -128,13 +125,8 @@ impl StateDraft {
                 .indexes("prerequisites")
                 .iter()
                 .map(|index| {
-                    let text =
-                        |name: &str| form.text(&format!("prerequisites.{index}.{name}")).to_owned();
-                    PrerequisiteDraft {
-                        flag: text("flag"),
-                        state: text("state"),
-                        variants: text("variants"),
-                    }
+                    let text = |name: &str| form.text(&format!("prerequisites.{index}.{name}")).to_owned();
+                    PrerequisiteDraft { flag: text("flag"), state: text("state"), variants: text("variants") }
                 })
                 .collect(),
             on_value: form.text("on_value").to_owned(),
@@ -155,9 +147,7 @@ impl StateDraft {
         let state = FlagState {
             enabled: self.enabled,
             killed: false,
-            rules: rules
-                .map(|(n, rule)| to_rule(rule, &format!("rules[{n}]"), value_type, &mut wrong))
-                .collect(),
+            rules: rules.map(|(n, rule)| to_rule(rule, &format!("rules[{n}]"), value_type, &mut wrong)).collect(),
             variants: to_variants(&self.variants, "variants", value_type, &mut wrong),
             prerequisites: self.to_prerequisites(&mut wrong),
             on_value: keep(read_value("on_value", &self.on_value, value_type), &mut wrong),
@@ -206,8 +196,7 @@ impl StateDraft {
     pub fn apply(&mut self, action: &str) {
         let parts: Vec<&str> = action.split('.').collect();
         let at = |index: usize| parts.get(index).and_then(|text| text.parse::<usize>().ok());
-        let (noun, verb) =
-            (parts.first().copied().unwrap_or_default(), parts.get(1).copied().unwrap_or_default());
+        let (noun, verb) = (parts.first().copied().unwrap_or_default(), parts.get(1).copied().unwrap_or_default());
         match (noun, verb) {
             ("rule", "add") => {
                 let id = self.free_id();
@@ -223,14 +212,9 @@ impl StateDraft {
             ("rule", _) => self.move_rule(verb, at(2)),
             ("constraint", "add") => {
                 if let Some(rule) = at(2).and_then(|index| self.rules.get_mut(index)) {
-                    self.focus = format!(
-                        "rule-{}-constraint-{}",
-                        at(2).unwrap_or(0),
-                        rule.constraints.len()
-                    );
+                    self.focus = format!("rule-{}-constraint-{}", at(2).unwrap_or(0), rule.constraints.len());
                     let operator = "IN".to_owned();
-                    rule.constraints
-                        .push(ConstraintDraft { operator, ..ConstraintDraft::default() });
+                    rule.constraints.push(ConstraintDraft { operator, ..ConstraintDraft::default() });
                 }
             }
             ("constraint", "remove") => {
@@ -265,8 +249,7 @@ impl StateDraft {
             ("prerequisite", "add") => {
                 self.focus = format!("prerequisite-{}", self.prerequisites.len());
                 let state = "on".to_owned();
-                self.prerequisites
-                    .push(PrerequisiteDraft { state, ..PrerequisiteDraft::default() });
+                self.prerequisites.push(PrerequisiteDraft { state, ..PrerequisiteDraft::default() });
             }
             ("prerequisite", "remove") => remove(&mut self.prerequisites, at(2)),
             _ => {}
@@ -304,8 +287,7 @@ fn remove<T>(list: &mut Vec<T>, index: Option<usize>) {
 
 fn rule_draft(rule: &Rule, value_type: ValueType) -> RuleDraft {
     let own = |name: &String| PLATFORMS.iter().any(|(known, _)| known == name);
-    let (platforms, others): (Vec<String>, Vec<String>) =
-        rule.platforms.iter().cloned().partition(own);
+    let (platforms, others): (Vec<String>, Vec<String>) = rule.platforms.iter().cloned().partition(own);
     RuleDraft {
         id: rule.id.clone(),
         title: rule.title.clone().unwrap_or_default(),

@@ -117,29 +117,19 @@ fn sentence(visit: &Visit, frame: &Frame, row: &FlagRow) -> Words {
     let share = share_of(state, now);
     let words = Words::default();
     let mut words = if state.killed {
-        words
-            .strong("Killed")
-            .and(&format!(" in {}: off for everybody, whatever the rules say.", frame.name))
+        words.strong("Killed").and(&format!(" in {}: off for everybody, whatever the rules say.", frame.name))
     } else if !is_on(state, now) {
         words.strong("Off").and(&format!(" for everybody in {}.", frame.name))
     } else if state.rules.is_empty() || (state.rules.len() == 1 && share >= 100.0) {
-        words
-            .and("On for ")
-            .join(&super::flags::rules_words(state))
-            .and(&format!(" in {}.", frame.name))
+        words.and("On for ").join(&super::flags::rules_words(state)).and(&format!(" in {}.", frame.name))
     } else if let [only] = state.rules.as_slice() {
-        words
-            .and("On for ")
-            .join(&super::diff_lines::rule_words(only))
-            .and(&format!(" in {}.", frame.name))
+        words.and("On for ").join(&super::diff_lines::rule_words(only)).and(&format!(" in {}.", frame.name))
     } else {
-        words
-            .and(&format!("On in {} by ", frame.name))
-            .strong(&format!("{} rules", state.rules.len()))
-            .and(&format!(", for up to {}.", words::percent(share)))
+        words.and(&format!("On in {} by ", frame.name)).strong(&format!("{} rules", state.rules.len())).and(
+            &format!(", for up to {}.", words::percent(share)),
+        )
     };
-    words =
-        words.and(&format!(" {} changed it ", row.updated_by)).when(row.updated_at, now).and(".");
+    words = words.and(&format!(" {} changed it ", row.updated_by)).when(row.updated_at, now).and(".");
     let seen = visit.hub.convergence(&frame.environment, Some(row.revision));
     match seen.connected {
         0 => words.and(" No client is connected."),
@@ -192,11 +182,7 @@ pub async fn set_enabled(visit: Visit, path: Path<(String, String)>, form: Field
         false => Toast::say(format!("{key} was {word} already.")),
         true => Toast::say(format!("{key} is {word}: revision {}.", changed.revision)).undo(
             format!("{own}/enabled"),
-            &[
-                ("enabled", undo),
-                ("reason", "Undo: switched a moment ago."),
-                ("back", form.text("back")),
-            ],
+            &[("enabled", undo), ("reason", "Undo: switched a moment ago."), ("back", form.text("back"))],
         ),
     };
     Ok(Visit::done(&back_to(&form, &own), &toast))
@@ -226,8 +212,7 @@ pub async fn restore(visit: Visit, path: Path<(String, String)>, form: Fields) -
     let own = place(&environment, &key);
     match visit.restore_flag(&visit.who, &environment, &key, revision, form.text("reason")).await {
         Ok(changed) => {
-            let text =
-                format!("{key} is as in revision {revision} again: revision {}.", changed.revision);
+            let text = format!("{key} is as in revision {revision} again: revision {}.", changed.revision);
             Ok(Visit::done(&own, &Toast::say(text)))
         }
         Err(error) => {
@@ -247,8 +232,7 @@ pub async fn restore(visit: Visit, path: Path<(String, String)>, form: Fields) -
 /// `POST .../settings`: what people read.
 pub async fn describe(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
     let (environment, key) = path.into_inner();
-    let kind: Result<FlagKind, _> =
-        serde_json::from_value(Value::String(form.text("kind").to_owned()));
+    let kind: Result<FlagKind, _> = serde_json::from_value(Value::String(form.text("kind").to_owned()));
     let kind = kind.map_err(|error| AppError::invalid("kind", error.to_string()))?;
     let lifetime = form.some("lifetime_days").map(|_| form.number("lifetime_days")).transpose();
     let described = match lifetime {
@@ -266,10 +250,7 @@ pub async fn describe(visit: Visit, path: Path<(String, String)>, form: Fields) 
     };
     let own = place(&environment, &key);
     match described {
-        Ok(_) => Ok(Visit::done(
-            &format!("{own}?tab=settings"),
-            &Toast::say(format!("{key} described.")),
-        )),
+        Ok(_) => Ok(Visit::done(&format!("{own}?tab=settings"), &Toast::say(format!("{key} described.")))),
         Err(error) => {
             let row = visit.get_flag(&visit.who, &environment, &key).await?;
             let mut settings = settings_of(&visit, &row, Faults::of(error)?);
@@ -291,10 +272,7 @@ pub async fn archive(visit: Visit, path: Path<(String, String)>, form: Fields) -
         Err(AppError::invalid("confirm", format!("type {key} to archive it")))
     };
     match outcome {
-        Ok(()) => Ok(Visit::done(
-            &format!("/ui/{environment}/flags"),
-            &Toast::say(format!("{key} archived.")),
-        )),
+        Ok(()) => Ok(Visit::done(&format!("/ui/{environment}/flags"), &Toast::say(format!("{key} archived.")))),
         Err(error @ AppError::Forbidden { .. }) => Err(error.into()),
         Err(error) => {
             let row = visit.get_flag(&visit.who, &environment, &key).await?;
@@ -303,3 +281,4 @@ pub async fn archive(visit: Visit, path: Path<(String, String)>, form: Fields) -
         }
     }
 }
+

@@ -117,14 +117,11 @@ impl Editor {
 
     /// What is wrong and belongs to no part with a place of its own.
     pub fn faults_elsewhere(&self) -> Vec<String> {
-        let inside =
-            |field: &str| field.starts_with("rules[") || field == "reason" || field == "json";
+        let inside = |field: &str| field.starts_with("rules[") || field == "reason" || field == "json";
         let rest = self.faults.0.iter().filter(|wrong| !inside(&wrong.field));
         rest.map(|wrong| match wrong.field.as_str() {
             "" => super::error::sentence(&wrong.message),
-            field => {
-                super::error::sentence(&format!("{}: {}", field.replace('_', " "), wrong.message))
-            }
+            field => super::error::sentence(&format!("{}: {}", field.replace('_', " "), wrong.message)),
         })
         .collect()
     }
@@ -174,14 +171,10 @@ pub async fn edit(visit: Visit, path: Path<(String, String)>, form: Fields) -> A
             Ok(changed) => {
                 let to = format!("/ui/{environment}/flags/{key}");
                 let before = changed.before_revision.to_string();
-                let toast = Toast::say(format!("{key} saved as revision {}.", changed.revision))
-                    .undo(
-                        format!("{to}/restore"),
-                        &[
-                            ("revision", &before),
-                            ("reason", "Undo: put back what stood a moment ago."),
-                        ],
-                    );
+                let toast = Toast::say(format!("{key} saved as revision {}.", changed.revision)).undo(
+                    format!("{to}/restore"),
+                    &[("revision", &before), ("reason", "Undo: put back what stood a moment ago.")],
+                );
                 return Ok(Visit::done(&to, &toast));
             }
             Err(AppError::Conflict { current }) => {
@@ -218,8 +211,7 @@ async fn meanwhile(
     revision: u64,
 ) -> Result<Vec<Meanwhile>, AppError> {
     let history = visit.flag_history(&visit.who, environment, key, None, 20).await?;
-    let newer =
-        history.into_iter().filter(|row| row.change.revision.is_some_and(|own| own > revision));
+    let newer = history.into_iter().filter(|row| row.change.revision.is_some_and(|own| own > revision));
     Ok(newer
         .map(|row| Meanwhile {
             revision: row.change.revision.unwrap_or_default(),

@@ -250,9 +250,6 @@ mod tests {
     fn a_sentence_escapes_what_it_is_given() {
         let words = Words::say("by ").strong("<b>").link("/x?a=\"", "go");
 
-        assert_eq!(
-            words.to_string(),
-            "by <strong>&lt;b&gt;</strong><a href=\"/x?a=&quot;\">go</a>"
-        );
+        assert_eq!(words.to_string(), "by <strong>&lt;b&gt;</strong><a href=\"/x?a=&quot;\">go</a>");
     }
 }
