@@ -38,6 +38,47 @@ pub fn cpu_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// A clock that all processes of this machine share, in nanoseconds.
+pub fn machine_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place to write to, and the call has no other effect.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Raises the soft limit on open files to the hard one, which this program's children inherit, and
+/// returns it.
+pub fn raise_open_files() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for both calls, which touch nothing else of this process.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
+    limit.rlim_cur
+}
+
+/// CPU time that a process has used, in nanoseconds.
+pub fn process_cpu_ns(id: u32) -> u64 {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return 0 };
+    let texts = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("schedstat")));
+    texts.flatten().filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// Memory that a process holds, in KiB.
+pub fn process_rss_kib(id: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// The value that a share of the sorted numbers do not exceed.
+pub fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 /// The median.
 pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);

@@ -236,6 +236,23 @@ on_both! {
         assert!(!listed.contains("test-admin-token") && !listed.contains(ADMIN), "a secret is shown");
     }
 
+    /// Lists are filtered, sorted and paged.
+    async fn lists_are_filtered_sorted_and_paged(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        for name in ["apple", "pear", "pineapple"] {
+            api.post("/api/v1/tokens", json!({"name": name, "kind": "server", "environment": "staging"})).await;
+        }
+
+        let page = api.get("/api/v1/tokens?text=APPLE&sort=name&limit=1").await;
+        assert_eq!((&page["items"][0]["name"], &page["total"]), (&json!("apple"), &json!(2)));
+        let next = page["next"].as_str().unwrap();
+        let last = api.get(&format!("/api/v1/tokens?text=apple&sort=name&limit=1&cursor={next}")).await;
+        assert_eq!((&last["items"][0]["name"], &last["next"]), (&json!("pineapple"), &Value::Null));
+        let wrong = api.send(Method::GET, "/api/v1/tokens?sort=size", None).await;
+        assert!(wrong.body["detail"].as_str().unwrap().contains("there are"), "{}", wrong.body);
+    }
+
     /// People sign in through their roles; the last administrator stays.
     async fn the_last_administrator_stays(backend: Backend) {
         let server = Server::start(&backend);

@@ -78,6 +78,21 @@ fn a_folder_that_cannot_be_written_is_one_readable_line() {
 }
 
 #[tokio::test]
+async fn two_servers_do_not_share_a_folder() {
+    let backend = Backend::sqlite();
+    let _first = Server::start(&backend);
+
+    let output = command()
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(backend.folder.path())
+        .output()
+        .unwrap();
+
+    let line = error_of(&output);
+    assert!(line.contains("another Switchback runs on"), "{line}");
+}
+
+#[tokio::test]
 async fn a_newer_database_is_left_alone() {
     let backend = Backend::sqlite();
     assert_eq!(Server::start(&backend).terminate(), Some(0));

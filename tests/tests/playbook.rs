@@ -135,6 +135,36 @@ on_both! {
         assert_eq!(api.get("/api/v1/rollback-log/verify").await["ok"], json!(true));
     }
 
+    /// Killed again and again, each time a little further on: every run ends, nothing is done twice.
+    async fn a_server_that_keeps_dying_loses_nothing(backend: Backend) {
+        let mut server = Server::start(&backend);
+        let address = server.address().to_owned();
+        for rows in [2, 4, 6, 9] {
+            let api = server.api();
+            for (flag, on) in [("auth_bypass", false), ("auth_enabled", true)] {
+                let url = format!("/api/v1/environments/production/flags/{flag}/enabled");
+                api.put(&url, json!({"enabled": on, "reason": "as before"})).await;
+            }
+            let run = start(&api, "auth-rollback").await;
+            eventually("the run has come that far", || async {
+                let detail = api.get(&format!("/api/v1/runs/{run}")).await;
+                (detail["log"].as_array().unwrap().len() >= rows).then_some(())
+            })
+            .await;
+            server.kill();
+
+            server = Server::start_on(&backend, &address, &[]);
+            let api = server.api();
+            let detail = ended(&api, &run).await;
+
+            assert_eq!(detail["state"], json!("succeeded"), "{rows} rows: {detail}");
+            let changes = api.get(&format!("/api/v1/changes?run={run}")).await;
+            let flags = changes["items"].as_array().unwrap().iter().filter(|c| c["change"]["subject_kind"] == json!("flag"));
+            assert_eq!(flags.count(), 2, "{rows} rows: {changes}");
+            assert_eq!(api.get("/api/v1/rollback-log/verify").await["ok"], json!(true));
+        }
+    }
+
     /// Whoever edits the log behind the server's back is found, with the row.
     async fn an_edited_log_is_found(backend: Backend) {
         let server = Server::start(&backend);

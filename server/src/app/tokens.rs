@@ -131,6 +131,16 @@ impl App {
         if let Some(known) = known.as_ref().filter(|known| now - known.checked_at < TRUST_MS) {
             return usable(known.token.clone());
         }
+        // Boxed: a fleet's every request comes through here, and nearly none needs the database.
+        Box::pin(self.look_token_up(hash, known, now)).await
+    }
+
+    async fn look_token_up(
+        &self,
+        hash: String,
+        known: Option<Known>,
+        now: Millis,
+    ) -> Result<TokenRow, AppError> {
         let found = match self.store.find_token(&hash).await {
             Ok(found) => found,
             Err(error) if error.is_outage() => {

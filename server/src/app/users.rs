@@ -22,6 +22,8 @@ const HOUR_MS: i64 = 3_600_000;
 const TOUCH_MS: i64 = 60_000;
 /// The longest wait between two attempts, in milliseconds.
 const DELAY_MAX_MS: i64 = 15 * 60_000;
+/// How many times the free attempts an address has on all accounts together: an office shares one.
+const ACCOUNTS_PER_ADDRESS: u32 = 10;
 const BRAKE_MAX: usize = 10_000;
 const SETUP_KEY: &str = "setup_hash";
 
@@ -36,11 +38,11 @@ impl SignInBrake {
         Self { free, failures: Mutex::default() }
     }
 
-    /// Refuses when it is too early for another attempt.
-    fn check(&self, key: &str, now: Millis) -> Result<(), AppError> {
+    /// Refuses when it is too early for another attempt. `share` times the free attempts are free.
+    fn check(&self, key: &str, share: u32, now: Millis) -> Result<(), AppError> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((count, at)) = failures.get(key) else { return Ok(()) };
-        let wait = at + delay_ms(count.saturating_sub(self.free)) - now;
+        let wait = at + delay_ms(count.saturating_sub(self.free * share)) - now;
         if wait > 0 {
             let seconds = wait.cast_unsigned().div_ceil(1000);
             return Err(AppError::TooMany { seconds });
@@ -102,18 +104,21 @@ impl App {
     ) -> Result<String, AppError> {
         let email = email.trim().to_lowercase();
         let now = self.clock.now();
-        let keys = [format!("{email}|{address}"), format!("|{address}")];
-        self.brake.check(&keys[0], now)?;
+        // One account from one address, and one address on whatever accounts it tries.
+        let (account, origin) = (format!("{email}|{address}"), format!("|{address}"));
+        self.brake.check(&account, 1, now)?;
+        self.brake.check(&origin, ACCOUNTS_PER_ADDRESS, now)?;
         let user = self.store.find_user_by_email(&email).await?;
         let user = user.filter(|user| user.disabled_at.is_none());
         let hash = user.as_ref().map(|user| user.password_hash.clone());
         if !verify_password(password, hash).await? {
-            self.brake.failed(&keys[0], self.clock.now());
+            self.brake.failed(&account, self.clock.now());
+            self.brake.failed(&origin, self.clock.now());
             tracing::warn!("a sign-in failed");
             return Err(AppError::invalid("", "e-mail or password is wrong"));
         }
         let Some(user) = user else { return Err(AppError::Unauthorized) };
-        self.brake.succeeded(&keys[0]);
+        self.brake.succeeded(&account);
         self.open_session(&user, user_agent).await
     }
 
@@ -334,12 +339,12 @@ mod tests {
         for _ in 0..3 {
             brake.failed("ada", 0);
         }
-        assert!(brake.check("ada", 0).is_ok());
+        assert!(brake.check("ada", 1, 0).is_ok());
 
         brake.failed("ada", 0);
-        assert!(matches!(brake.check("ada", 0), Err(AppError::TooMany { seconds: 1 })));
+        assert!(matches!(brake.check("ada", 1, 0), Err(AppError::TooMany { seconds: 1 })));
         brake.failed("ada", 0);
-        assert!(matches!(brake.check("ada", 1_000), Err(AppError::TooMany { seconds: 1 })));
-        assert!(brake.check("ada", 2_000).is_ok() && brake.check("grace", 0).is_ok());
+        assert!(matches!(brake.check("ada", 1, 1_000), Err(AppError::TooMany { seconds: 1 })));
+        assert!(brake.check("ada", 1, 2_000).is_ok() && brake.check("grace", 1, 0).is_ok());
     }
 }

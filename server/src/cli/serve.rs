@@ -1,5 +1,6 @@
 //! `switchback serve`: opens the database, seeds it once, listens, ends cleanly on SIGTERM.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use switchback_store::StoreError;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -31,20 +33,22 @@ pub fn run(config: Config, init: &Init) -> Outcome {
 }
 
 async fn serve(config: Config, init: &Init) -> Outcome {
+    let mut signals = Signals::listen()?;
     let started = start(config, init).await?;
     for line in &started.hints {
         say(line);
     }
-    let handle = started.server.handle();
-    let app = Arc::clone(&started.app);
+    let Started { app, server, _lock, .. } = started;
+    let handle = server.handle();
+    let store = app.store.clone();
     tokio::spawn(async move {
-        wait_for_signal().await;
+        signals.wait().await;
         say("Ending.");
         end(&app).await;
         handle.stop(true).await;
     });
-    started.server.await?;
-    let _ = tokio::time::timeout(END_WITHIN, started.app.store.close()).await;
+    server.await?;
+    let _ = tokio::time::timeout(END_WITHIN, store.close()).await;
     Ok(())
 }
 
@@ -56,15 +60,16 @@ pub struct Started {
     pub server: actix_web::dev::Server,
     /// What to tell whoever started it.
     pub hints: Vec<String>,
+    /// Held for as long as the embedded database is in use.
+    _lock: Option<File>,
 }
 
 /// Opens everything and listens. The errors are readable lines that say what to do.
 pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
     let listener = listen(&config.listen)?;
     let url = format!("http://{}", listener.local_addr()?);
-    if config.database_url.is_empty() {
-        make_data_dir(&config.data_dir)?;
-    }
+    let is_embedded = config.database_url.is_empty();
+    let lock = if is_embedded { Some(own_data_dir(&config.data_dir)?) } else { None };
     let opened = switchback_store::open(&config.database_address())
         .await
         .map_err(|error| explain(&config, error))?;
@@ -90,11 +95,14 @@ pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
     } else {
         hints.push(format!("Console: {}   Status page: {}/status", app.public_url, app.public_url));
     }
+    if is_embedded {
+        app.store.release_all_leases().await?; // the lock says that whoever held them is dead
+    }
     app.warm_up().await?;
     app.start_tasks();
     let server = router::server(&app, listener)?;
     tracing::info!(url, "listening");
-    Ok(Started { app, server, hints })
+    Ok(Started { app, server, hints, _lock: lock })
 }
 
 /// Tells sockets to come back elsewhere and hands over what is under way.
@@ -123,15 +131,18 @@ fn listen(address: &str) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-fn make_data_dir(folder: &Path) -> Result<(), Failure> {
+/// Makes the folder, proves that it can be written, and keeps other processes off it.
+fn own_data_dir(folder: &Path) -> Result<File, Failure> {
     let shown = folder.display();
     let hint = "choose another with --data-dir";
     std::fs::create_dir_all(folder)
         .map_err(|error| Failure::new(format!("{shown} cannot be made: {error}; {hint}")))?;
-    let probe = folder.join(".write-test");
-    std::fs::write(&probe, b"")
-        .and_then(|()| std::fs::remove_file(&probe))
-        .map_err(|error| Failure::new(format!("{shown} cannot be written: {error}; {hint}")))
+    let lock = File::create(folder.join("switchback.lock"))
+        .map_err(|error| Failure::new(format!("{shown} cannot be written: {error}; {hint}")))?;
+    lock.try_lock().map_err(|_| {
+        Failure::new(format!("another Switchback runs on {shown}; stop it, or {hint}"))
+    })?;
+    Ok(lock)
 }
 
 fn explain(config: &Config, error: StoreError) -> Failure {
@@ -162,15 +173,24 @@ fn start_logging(config: &Config) -> Result<(), Failure> {
     set.map_err(|error| Failure::new(error.to_string()))
 }
 
-async fn wait_for_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end the server; they count from the moment that this returns.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Who is asking: a console session's cookie, or a token in `Authorization`.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
@@ -105,6 +106,24 @@ pub fn session_cookie(secret: &str, is_https: bool) -> Cookie<'static> {
         cookie.set_max_age(Duration::ZERO);
     }
     cookie
+}
+
+/// The address that a request comes from. `X-Forwarded-For` is believed from trusted networks only: the
+/// last address in it that is not itself a trusted proxy.
+pub fn client_address(request: &HttpRequest, trusted: &[ipnet::IpNet]) -> String {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    let Some(peer) = request.peer_addr().map(|peer| peer.ip()) else { return String::new() };
+    if !is_trusted(&peer) {
+        return peer.to_string();
+    }
+    let forwarded = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
+    forwarded
+        .into_iter()
+        .flat_map(|list| list.rsplit(','))
+        .filter_map(|text| text.trim().parse::<IpAddr>().ok())
+        .find(|address| !is_trusted(address))
+        .unwrap_or(peer)
+        .to_string()
 }
 
 /// Refuses requests that another site makes a signed-in browser send.

@@ -154,6 +154,43 @@ pub struct ClientView {
     pub evaluations: u64,
 }
 
+/// Reads an acknowledgement as SDKs write it, without a JSON value. One that is written otherwise is
+/// none here, and is read as any other frame.
+pub fn read_ack(text: &str) -> Option<(&str, Revision)> {
+    let rest = text.strip_prefix(r#"{"type":"ack","epoch":""#)?;
+    let (epoch, rest) = rest.split_once(r#"","revision":"#)?;
+    let revision = rest.strip_suffix('}')?;
+    let is_plain = !epoch.contains(['"', '\\']) && revision.bytes().all(|b| b.is_ascii_digit());
+    is_plain.then(|| Some((epoch, revision.parse().ok()?)))?
+}
+
 fn cut(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use switchback_core::wire::ClientFrame;
+
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_read_as_the_sdk_writes_it() {
+        let ack = ClientFrame::Ack { epoch: "epoch_1".to_owned(), revision: 42 };
+        assert_eq!(read_ack(&serde_json::to_string(&ack).unwrap()), Some(("epoch_1", 42)));
+    }
+
+    #[test]
+    fn what_is_written_otherwise_is_left_to_the_parser() {
+        for text in [
+            r#"{"type": "ack", "epoch": "e", "revision": 1}"#,
+            r#"{"type":"ack","epoch":"a\\u0062","revision":1}"#,
+            r#"{"type":"ack","epoch":"e","revision":-1}"#,
+            r#"{"type":"ack","epoch":"e","revision":}"#,
+            r#"{"type":"ack","epoch":"e","revision":1,"more":2}"#,
+            r#"{"type":"ask"}"#,
+        ] {
+            assert_eq!(read_ack(text), None, "{text}");
+        }
+    }
 }

@@ -2,13 +2,14 @@
 //! rendered once, as bytes that all sockets share.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
-use switchback_core::Ruleset;
+use switchback_core::{Context, Ruleset};
 use switchback_core::model::{Document, FlagEntry, Millis, Revision};
-use switchback_core::wire::{Delta, Notice, ServerFrame};
+use switchback_core::wire::{Delta, FlagValue, Notice, ServerFrame, Values};
 use switchback_store::Moved;
 use tokio::sync::watch;
 
@@ -32,6 +33,7 @@ pub struct Snapshot {
     /// When this node knew of it, in UTC milliseconds.
     pub known_at: Millis,
     full: OnceLock<ByteString>,
+    heartbeat: OnceLock<ByteString>,
     /// From the revision before; what nearly every client needs.
     delta: Option<(Revision, ByteString)>,
     window: VecDeque<Step>,
@@ -54,6 +56,7 @@ impl Snapshot {
             document,
             known_at,
             full: OnceLock::new(),
+            heartbeat: OnceLock::new(),
             delta: None,
             window: VecDeque::new(),
         }
@@ -67,7 +70,27 @@ impl Snapshot {
     /// The newest revision and the database's id, as a frame.
     pub fn heartbeat(&self) -> ByteString {
         let Document { epoch, revision, .. } = &*self.document;
-        render(&ServerFrame::Heartbeat { epoch: epoch.clone(), revision: *revision })
+        let frame = || ServerFrame::Heartbeat { epoch: epoch.clone(), revision: *revision };
+        self.heartbeat.get_or_init(|| render(&frame())).clone()
+    }
+
+    /// One decision per flag for one context, as a frame.
+    pub fn values(&self, context: &Context<'_>) -> ByteString {
+        let mut values = Values {
+            epoch: self.document.epoch.clone(),
+            revision: self.document.revision,
+            values: Vec::with_capacity(self.document.flags.len()),
+        };
+        self.ruleset.evaluate_all(context, |key, decision| {
+            values.values.push(FlagValue {
+                key: key.to_owned(),
+                enabled: decision.enabled,
+                variant: decision.variant.map(str::to_owned),
+                value: decision.value.clone(),
+                reason: decision.reason.to_string(),
+            });
+        });
+        render(&ServerFrame::Values(values))
     }
 
     /// What a client needs that has `has` of `epoch`: nothing, the shared delta, a delta of its own
@@ -152,6 +175,8 @@ pub struct Feed {
     wake: watch::Sender<Wake>,
     notices: Mutex<Vec<(u64, Notice, ByteString)>>,
     clients: Mutex<HashMap<u64, Arc<Client>>>,
+    /// Clients acknowledged, came or went since pages were last told.
+    moved: AtomicBool,
     /// One refresh at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -175,6 +200,7 @@ impl Feed {
             wake: watch::Sender::new(Wake { revision, notices: 0 }),
             notices: Mutex::default(),
             clients: Mutex::new(HashMap::new()),
+            moved: AtomicBool::new(false),
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -271,6 +297,19 @@ impl Feed {
         let client = Arc::new(client);
         self.clients().insert(client.id, Arc::clone(&client));
         Membership { feed: Arc::clone(self), client }
+    }
+
+    /// A client acknowledged, came or went.
+    pub fn on_client_moved(&self) {
+        // Looked at first: ten thousand acknowledgements at once would fight for the cache line.
+        if !self.moved.load(Ordering::Relaxed) {
+            self.moved.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether clients moved since this was last asked.
+    pub fn take_moved(&self) -> bool {
+        self.moved.swap(false, Ordering::AcqRel)
     }
 
     /// The clients now connected.

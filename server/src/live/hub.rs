@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use switchback_core::model::Revision;
@@ -67,8 +66,6 @@ pub struct Hub {
     feeds: RwLock<BTreeMap<Scope, Arc<Feed>>>,
     next_client: AtomicU64,
     news: broadcast::Sender<News>,
-    /// Environments whose clients moved since pages were last told.
-    moved: Mutex<BTreeSet<String>>,
     /// Other nodes' views, by environment; filled by the listener.
     others: RwLock<BTreeMap<String, Vec<Convergence>>>,
 }
@@ -84,7 +81,6 @@ impl Hub {
             feeds: RwLock::default(),
             next_client: AtomicU64::new(1),
             news: broadcast::channel(NEWS_QUEUE).0,
-            moved: Mutex::default(),
             others: RwLock::default(),
         }
     }
@@ -104,11 +100,17 @@ impl Hub {
         if let Some(feed) = self.feeds().get(&scope) {
             return Ok(Arc::clone(feed));
         }
+        // Boxed: every client comes through here, and nearly none of them needs the database.
+        Box::pin(self.open_feed(scope)).await
+    }
+
+    async fn open_feed(&self, scope: Scope) -> Result<Arc<Feed>, StoreError> {
+        let (environment, project) = (scope.0.as_str(), scope.1.as_deref());
         let document = self.store.load_document(environment).await?;
         let feed = Arc::new(Feed::new(environment, project, document, self.clock.now()));
         let feed = {
             let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(feeds.entry(scope).or_insert(feed))
+            Arc::clone(feeds.entry(scope.clone()).or_insert(feed))
         };
         self.refresh_notices(environment).await?;
         self.refresh_feed(&feed).await?; // a change between the read and the insert woke nobody
@@ -221,21 +223,17 @@ impl Hub {
         keys
     }
 
-    /// A client acknowledged, came or went. Pages are told a few times a second, however many did.
-    pub fn on_client_moved(&self, environment: &str) {
-        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        if !moved.contains(environment) {
-            moved.insert(environment.to_owned());
-        }
-    }
-
-    /// Tells pages of clients that moved, until the server ends.
+    /// Tells pages of clients that acknowledged, came or went, until the server ends: a few times a
+    /// second, however many did.
     pub async fn tell_pages(self: Arc<Self>) {
         let mut tick = tokio::time::interval(TELL_EVERY);
         loop {
             tick.tick().await;
-            let moved =
-                std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
+            let moved: BTreeSet<String> = {
+                let feeds = self.feeds();
+                let moved = feeds.values().filter(|feed| feed.take_moved());
+                moved.map(|feed| feed.environment.clone()).collect()
+            };
             for key in moved {
                 self.publish(News::Clients(key));
             }

@@ -34,6 +34,7 @@ sql! {
     WAKE = "UPDATE playbook_runs SET lease_expires_at = CASE WHEN state = 'parked' THEN 0 ELSE lease_expires_at END, \
             state = CASE WHEN state = 'parked' THEN 'running' ELSE state END \
             WHERE id = $1 AND finished_at IS NULL";
+    RELEASE_ALL = "UPDATE playbook_runs SET lease_expires_at = 0 WHERE finished_at IS NULL";
     PARK = "UPDATE playbook_runs SET state = $3, lease_expires_at = 0 WHERE id = $1 AND lease_epoch = $2 \
             AND finished_at IS NULL";
 }
@@ -216,6 +217,11 @@ impl Store {
     /// Runs that nobody drives.
     pub async fn list_due_runs(&self, now: Millis) -> Result<Vec<String>, StoreError> {
         self.db.all(DUE, params![now]).await?.iter().map(|row| row.text("id")).collect()
+    }
+
+    /// Frees every lease. Only for a process that is certain to be alone: then whoever held them is dead.
+    pub async fn release_all_leases(&self) -> Result<(), StoreError> {
+        self.db.execute(RELEASE_ALL, vec![]).await.map(drop)
     }
 
     /// Keeps a lease; an error says that it is lost.

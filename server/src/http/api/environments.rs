@@ -18,9 +18,9 @@ type Answer<T> = Result<Json<T>, AppError>;
 
 pub fn endpoints() -> Vec<Endpoint> {
     crate::http::endpoint::endpoints! {"Environments":
-        get "/api/v1/projects" list_projects "Projects, by key." => Page<Project>;
+        get "/api/v1/projects" list_projects "Projects, by key.", query PageQuery => Page<Project>;
         post "/api/v1/projects" create_project "Make a project." body ProjectBody => Project;
-        get "/api/v1/environments" list_environments "Environments, in their order." => Page<Environment>;
+        get "/api/v1/environments" list_environments "Environments, in their order.", query PageQuery => Page<Environment>;
         post "/api/v1/environments" create_environment "Make an environment; every boolean flag is off in it."
             body EnvironmentBody => Environment;
         get "/api/v1/environments/{environment}" get_environment "One environment." => Environment;
@@ -34,7 +34,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "How far a revision has come among the connected clients.", query RevisionQuery => Convergence;
         get "/api/v1/environments/{environment}/clients" list_clients
             "Clients connected to this node, longest silent first.", query ClientQuery => Page<ClientView>;
-        get "/api/v1/environments/{environment}/notices" list_notices "In-app messages that still matter." => Page<Notice>;
+        get "/api/v1/environments/{environment}/notices" list_notices "In-app messages that still matter.", query PageQuery => Page<Notice>;
     }
 }
 
@@ -98,13 +98,18 @@ struct ClientQuery {
     /// Only those that have not acknowledged the newest revision.
     #[serde(default)]
     stragglers: bool,
+    /// A field's name to sort by.
+    sort: Option<String>,
     limit: Option<i64>,
     cursor: Option<String>,
 }
 
-async fn list_projects(app: Data<State>, caller: Caller) -> Answer<Page<Project>> {
-    let all = app.list_projects(&caller.0).await?;
-    Ok(Json(Page { total: Some(all.len()), items: all, next: None }))
+async fn list_projects(
+    app: Data<State>,
+    caller: Caller,
+    query: Query<PageQuery>,
+) -> Answer<Page<Project>> {
+    Ok(Json(query.cut(app.list_projects(&caller.0).await?)?))
 }
 
 async fn create_project(
@@ -116,9 +121,12 @@ async fn create_project(
     Ok(Json(app.create_project(&caller.0, &key, &name, &description).await?))
 }
 
-async fn list_environments(app: Data<State>, caller: Caller) -> Answer<Page<Environment>> {
-    let all = app.list_environments(&caller.0).await?;
-    Ok(Json(Page { total: Some(all.len()), items: all, next: None }))
+async fn list_environments(
+    app: Data<State>,
+    caller: Caller,
+    query: Query<PageQuery>,
+) -> Answer<Page<Environment>> {
+    Ok(Json(query.cut(app.list_environments(&caller.0).await?)?))
 }
 
 async fn create_environment(
@@ -186,16 +194,16 @@ async fn list_clients(
     path: Path<String>,
     query: Query<ClientQuery>,
 ) -> Answer<Page<ClientView>> {
-    let ClientQuery { text, stragglers, limit, cursor } = query.into_inner();
+    let ClientQuery { text, stragglers, sort, limit, cursor } = query.into_inner();
     let all = app.list_clients(&caller.0, &path, text.as_deref(), stragglers).await?;
-    Ok(Json(PageQuery { limit, cursor }.cut(all)?))
+    Ok(Json(PageQuery { limit, cursor, sort, text: None }.cut(all)?))
 }
 
 async fn list_notices(
     app: Data<State>,
     caller: Caller,
     path: Path<String>,
+    query: Query<PageQuery>,
 ) -> Answer<Page<Notice>> {
-    let all = app.list_notices(&caller.0, &path).await?;
-    Ok(Json(Page { total: Some(all.len()), items: all, next: None }))
+    Ok(Json(query.cut(app.list_notices(&caller.0, &path).await?)?))
 }

@@ -155,7 +155,7 @@ async fn list_flags(
     let ListQuery { text, project, kind, state, sort, limit, cursor } = query.into_inner();
     let filter = FlagFilter { text, project, kind, state, sort };
     let all = app.list_flags(&caller.0, &path, &filter).await?;
-    Ok(Json(PageQuery { limit, cursor }.cut(all)?))
+    Ok(Json(PageQuery { limit, cursor, ..PageQuery::default() }.cut(all)?))
 }
 
 async fn create_flag(

@@ -24,7 +24,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         get "/api/v1/incidents/{incident}" get_incident "One incident." => Incident;
         post "/api/v1/incidents/{incident}/updates" update_incident
             "Post an update. Resolving gives the components back." body UpdateBody => Incident;
-        get "/api/v1/components" list_components "Components, in their order." => Page<Component>;
+        get "/api/v1/components" list_components "Components, in their order.", query PageQuery => Page<Component>;
         put "/api/v1/components/{component}" put_component "Make a component, or change its texts." body ComponentBody => Component;
         put "/api/v1/components/{component}/status" set_component_status "Say how a component is." body StatusBody;
     }
@@ -93,7 +93,7 @@ async fn list_incidents(
     query: Query<ListQuery>,
 ) -> Answer<Page<Incident>> {
     let ListQuery { open, limit, cursor } = query.into_inner();
-    let limit = PageQuery { limit, cursor: None }.limit()?;
+    let limit = PageQuery { limit, ..PageQuery::default() }.limit()?;
     let rows = app.list_incidents(&caller.0, open, cursor.as_deref(), limit).await?;
     Ok(Json(page_of(rows, limit, |incident| incident.id.clone())))
 }
@@ -123,9 +123,12 @@ async fn update_incident(
     Ok(Json(app.update_incident(&caller.0, &path, draft, None).await?))
 }
 
-async fn list_components(app: Data<State>, caller: Caller) -> Answer<Page<Component>> {
-    let all = app.list_components(&caller.0).await?;
-    Ok(Json(Page { total: Some(all.len()), items: all, next: None }))
+async fn list_components(
+    app: Data<State>,
+    caller: Caller,
+    query: Query<PageQuery>,
+) -> Answer<Page<Component>> {
+    Ok(Json(query.cut(app.list_components(&caller.0).await?)?))
 }
 
 async fn put_component(

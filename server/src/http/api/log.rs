@@ -45,7 +45,7 @@ async fn list_changes(
     query: Query<ChangeQuery>,
 ) -> Answer<Page<HistoryRow>> {
     let query = query.into_inner();
-    let limit = PageQuery { limit: query.limit, cursor: None }.limit()?;
+    let limit = PageQuery { limit: query.limit, ..PageQuery::default() }.limit()?;
     let filter = ChangeFilter {
         environment: query.environment,
         subject_kind: query.kind,

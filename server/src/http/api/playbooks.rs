@@ -21,7 +21,7 @@ type Answer<T> = Result<Json<T>, AppError>;
 
 pub fn endpoints() -> Vec<Endpoint> {
     crate::http::endpoint::endpoints! {"Playbooks":
-        get "/api/v1/playbooks" list_playbooks "Playbooks with their inputs and steps." => Page<Playbook>;
+        get "/api/v1/playbooks" list_playbooks "Playbooks with their inputs and steps.", query PageQuery => Page<Playbook>;
         get "/api/v1/playbooks/{playbook}" get_playbook "One playbook." => Playbook;
         post "/api/v1/playbooks/lint" lint_playbook "What is wrong with a playbook's text, with line and column." body LintBody => Value;
         post "/api/v1/playbooks/{playbook}/preview" preview_run "What each step would do. Changes nothing." body RunBody => Value;
@@ -175,10 +175,13 @@ impl RunBody {
     }
 }
 
-async fn list_playbooks(app: Data<State>, _caller: Caller) -> Json<Page<Playbook>> {
+async fn list_playbooks(
+    app: Data<State>,
+    _caller: Caller,
+    query: Query<PageQuery>,
+) -> Answer<Page<Playbook>> {
     let catalogue = app.catalogue.load();
-    let items: Vec<Playbook> = catalogue.playbooks.values().map(Playbook::from).collect();
-    Json(Page { total: Some(items.len()), items, next: None })
+    Ok(Json(query.cut(catalogue.playbooks.values().map(Playbook::from).collect())?))
 }
 
 async fn get_playbook(app: Data<State>, _caller: Caller, path: Path<String>) -> Answer<Playbook> {
@@ -217,7 +220,7 @@ async fn list_runs(
     query: Query<ListQuery>,
 ) -> Answer<Page<RunSummary>> {
     let ListQuery { playbook, environment, active, limit, cursor } = query.into_inner();
-    let limit = PageQuery { limit, cursor: None }.limit()?;
+    let limit = PageQuery { limit, ..PageQuery::default() }.limit()?;
     let filter = RunFilter { playbook, environment, before_id: cursor, active, limit };
     let rows = app.list_runs(&caller.0, &filter).await?;
     let rows = rows.into_iter().map(RunSummary::from).collect();
