@@ -260,6 +260,17 @@ impl Feed {
         self.install(Snapshot::new(document, known_at));
     }
 
+    /// Kills a flag here and now, while the store cannot be asked. The document gets an epoch of its
+    /// own: clients take it as a whole, and take the store's document again when that is back.
+    pub fn kill(&self, key: &str, mark: &str, known_at: Millis) {
+        let mut document = (*self.current().document).clone();
+        let Some(FlagEntry::Known(flag)) = document.flags.get_mut(key) else { return };
+        flag.state.killed = true;
+        let base = document.epoch.split('~').next().unwrap_or_default().to_owned();
+        document.epoch = format!("{base}~{mark}");
+        self.install(Snapshot::new(document, known_at));
+    }
+
     fn install(&self, snapshot: Snapshot) {
         let revision = snapshot.document.revision;
         self.current.store(Arc::new(snapshot));

@@ -79,6 +79,19 @@ fn rule_text(value: &Value) -> String {
 
 /// What a rule says, as a sentence.
 pub fn rule_words(rule: &Rule) -> Words {
+    let mut words = whom(rule).and(" → ").strong(&words::percent(rule.percent.as_f64()));
+    if rule.percent.thousandths() < 100_000 && rule.percent.thousandths() > 0 {
+        words = words.and(&format!(" {}", stickiness_words(&rule.stickiness)));
+    }
+    if !rule.variants.is_empty() {
+        let names: Vec<String> = rule.variants.iter().map(|one| one.name.clone()).collect();
+        words = words.and(" → ").strong(&words::list(&names, "or"));
+    }
+    words
+}
+
+/// Whom a rule is about, before its share is taken.
+pub fn whom(rule: &Rule) -> Words {
     let mut words = match rule.platforms.as_slice() {
         [] => Words::default().strong("Everybody"),
         platforms => {
@@ -102,14 +115,6 @@ pub fn rule_words(rule: &Rule) -> Words {
         if !constraint.values.is_empty() {
             words = words.and(" ").strong(&values_text(&constraint.values));
         }
-    }
-    words = words.and(" → ").strong(&words::percent(rule.percent.as_f64()));
-    if rule.percent.thousandths() < 100_000 && rule.percent.thousandths() > 0 {
-        words = words.and(&format!(" {}", stickiness_words(&rule.stickiness)));
-    }
-    if !rule.variants.is_empty() {
-        let names: Vec<String> = rule.variants.iter().map(|one| one.name.clone()).collect();
-        words = words.and(" → ").strong(&words::list(&names, "or"));
     }
     words
 }

@@ -121,7 +121,8 @@ fn sentence(visit: &Visit, frame: &Frame, row: &FlagRow) -> Words {
     } else if !is_on(state, now) {
         words.strong("Off").and(&format!(" for everybody in {}.", frame.name))
     } else if state.rules.is_empty() || (state.rules.len() == 1 && share >= 100.0) {
-        words.and("On for ").join(&super::flags::rules_words(state)).and(&format!(" in {}.", frame.name))
+        let whom = state.rules.first().map_or_else(|| Words::say("everybody"), super::diff_lines::whom);
+        words.strong("On").and(" for ").join(&whom).and(&format!(" in {}.", frame.name))
     } else if let [only] = state.rules.as_slice() {
         words.and("On for ").join(&super::diff_lines::rule_words(only)).and(&format!(" in {}.", frame.name))
     } else {

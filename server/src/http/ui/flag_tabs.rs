@@ -100,7 +100,6 @@ pub struct Activity {
     pub total: u64,
     pub top: u64,
     pub from: i64,
-    pub until: i64,
 }
 
 /// One outcome and how often.
@@ -190,7 +189,7 @@ impl Activity {
                 class: class % 5,
             })
             .collect();
-        Ok(Self { outcomes, bars, hours, total, top, from, until })
+        Ok(Self { outcomes, bars, hours, total, top, from })
     }
 
     /// A count as text.

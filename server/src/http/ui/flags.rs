@@ -36,7 +36,6 @@ pub struct FlagLine {
     pub stale: Option<String>,
     pub expires_at: Option<i64>,
     pub archived: bool,
-    pub revision: u64,
 }
 
 #[derive(Template)]
@@ -150,7 +149,6 @@ impl FlagLine {
             stale: staleness(row, now),
             expires_at: state.expires_at.filter(|at| *at > now),
             archived: row.flag.archived_at.is_some(),
-            revision: row.revision,
         }
     }
 }

@@ -27,7 +27,7 @@ mod settings;
 mod sign_in;
 mod timeline;
 mod visit;
-mod words;
+pub(crate) mod words;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, get, post};
@@ -49,6 +49,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/sign-in", post().to(sign_in::sign_in))
         .route("/sign-out", post().to(sign_in::sign_out))
         .route("/assets/{hash}/{name}", get().to(assets::serve))
+        .route("/docs/errors", get().to(docs::errors))
+        .route("/docs/api", get().to(docs::api))
         .service(
             web::scope("/ui")
                 .wrap(from_fn(visit::remember))
@@ -57,17 +59,31 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route("/theme", post().to(home::theme))
                 .route("/parts/{environment}/convergence", get().to(live::convergence))
                 .route("/parts/{environment}/pulse", get().to(live::pulse))
+                .route("/parts/runs/{run}", get().to(run::part))
                 .configure(settings_routes)
                 .service(web::scope("/{environment}").configure(environment_routes))
                 .default_service(web::to(error::no_such_page)),
         );
 }
 
-fn settings_routes(_config: &mut web::ServiceConfig) {}
+fn settings_routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/settings", get().to(settings::home))
+        .route("/settings/people", get().to(settings::people))
+        .route("/settings/people", post().to(settings::add_person))
+        .route("/settings/people/{user}", post().to(settings::change_person))
+        .route("/settings/tokens", get().to(settings::tokens))
+        .route("/settings/tokens", post().to(settings::make_token))
+        .route("/settings/tokens/{token}/revoke", post().to(settings::revoke_token))
+        .route("/settings/environments", get().to(settings::environments))
+        .route("/settings/environments", post().to(settings::make_environment))
+        .route("/settings/environments/{key}/protection", post().to(settings::protect));
+}
 
 fn environment_routes(config: &mut web::ServiceConfig) {
     config
         .route("", get().to(overview::page))
+        .route("/rollback", post().to(playbooks::roll_back))
         .route("/flags", get().to(flags::page))
         .route("/flags/new", get().to(flags::new_page))
         .route("/flags/new", post().to(flags::create))
@@ -78,6 +94,30 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/flags/{flag}/restore", post().to(flag::restore))
         .route("/flags/{flag}/settings", post().to(flag::describe))
         .route("/flags/{flag}/archive", post().to(flag::archive))
+        .route("/segments", get().to(segments::page))
+        .route("/segments/new", get().to(segments::new_page))
+        .route("/segments/new", post().to(segments::edit_new))
+        .route("/segments/{segment}", get().to(segments::one))
+        .route("/segments/{segment}", post().to(segments::edit))
+        .route("/segments/{segment}/delete", post().to(segments::delete))
+        .route("/clients", get().to(clients::page))
+        .route("/playbooks", get().to(playbooks::page))
+        .route("/playbooks/{playbook}", get().to(playbooks::one))
+        .route("/playbooks/{playbook}", post().to(playbooks::start))
+        .route("/runs/{run}", get().to(run::page))
+        .route("/runs/{run}/cancel", post().to(run::cancel))
+        .route("/runs/{run}/approval", post().to(run::approve))
+        .route("/runs/{run}/decision", post().to(run::decide))
+        .route("/incidents", get().to(incidents::page))
+        .route("/incidents/new", get().to(incidents::new_page))
+        .route("/incidents/new", post().to(incidents::open))
+        .route("/incidents/{incident}", get().to(incidents::one))
+        .route("/incidents/{incident}", post().to(incidents::update))
+        .route("/components/{component}", post().to(incidents::set_component))
+        .route("/log", get().to(log::page))
+        .route("/log/verify", post().to(log::verify))
+        .route("/restore", get().to(restore::page))
+        .route("/restore", post().to(restore::restore))
         .default_service(web::to(error::no_such_page));
 }
 

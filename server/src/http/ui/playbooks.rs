@@ -1,1 +1,386 @@
-//! Soon.
+//! Playbooks: what there is, what one would do, and starting it.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::Path;
+use askama::Template;
+use serde_json::{Value, json};
+use switchback_playbook::Preview;
+use switchback_playbook::format::Playbook;
+use switchback_playbook::inputs::{Input, InputType};
+use switchback_playbook::plan::Plan;
+use switchback_playbook::steps::Answer as Known;
+use switchback_store::{RunFilter, RunRow};
+
+use super::fields::{Faults, Fields};
+use super::frame::{Frame, ROLLBACK};
+use super::visit::{Visit, go};
+use super::words::{self, Words};
+use super::{Answer, UiError, ok, unprocessable};
+use crate::app::AppError;
+use crate::app::playbooks::RunDraft;
+
+/// Runs that a page lists.
+const RUNS_MAX: i64 = 50;
+
+/// A card.
+struct Card {
+    name: String,
+    title: String,
+    description: String,
+    owner: String,
+    steps: usize,
+    deadline: String,
+    danger: bool,
+    last: Option<RunLine>,
+    typical: String,
+}
+
+/// One run, as lists show it.
+pub struct RunLine {
+    pub id: String,
+    pub title: String,
+    pub state: String,
+    pub tone: &'static str,
+    pub at: i64,
+    pub by: String,
+    pub reason: String,
+    pub took: String,
+    pub trigger: String,
+}
+
+/// What one step would do.
+struct StepLine {
+    title: String,
+    does: String,
+    kind: String,
+    runs: String,
+    change: String,
+    clients: String,
+    warnings: Vec<String>,
+    undoes: String,
+    danger: bool,
+    needs_approval: bool,
+}
+
+#[derive(Template)]
+#[template(path = "pages/playbooks.html")]
+struct PlaybooksPage {
+    frame: Frame,
+    sentence: Words,
+    tone: &'static str,
+    cards: Vec<Card>,
+    runs: Vec<RunLine>,
+    refused: Vec<(String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "pages/playbook.html")]
+struct PlaybookPage {
+    frame: Frame,
+    playbook: Playbook,
+    deadline: String,
+    steps: Vec<StepLine>,
+    requires: Vec<(String, &'static str, String)>,
+    clients: String,
+    rehearsed: bool,
+    form: Fields,
+    faults: Faults,
+    runs: Vec<RunLine>,
+    typical: String,
+}
+
+impl PlaybookPage {
+    fn value_of(&self, input: &Input) -> String {
+        let sent = self.form.text(&format!("inputs.{}", input.name));
+        match (&input.default, sent) {
+            (Some(Value::String(text)), "") => text.clone(),
+            (Some(other), "") => other.to_string(),
+            (_, sent) => sent.to_owned(),
+        }
+    }
+
+    fn is_bool(&self, input: &Input) -> bool {
+        input.kind == InputType::Bool
+    }
+
+    fn fault_of(&self, input: &Input) -> String {
+        self.faults.on(&format!("inputs.{}", input.name))
+    }
+
+    fn other_faults(&self) -> Vec<String> {
+        let shown: Vec<String> =
+            self.playbook.inputs.iter().map(|input| format!("inputs.{}", input.name)).collect();
+        let mut shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+        shown.push("reason");
+        self.faults.beside(&shown)
+    }
+
+    fn asks_reason(&self) -> bool {
+        !self.playbook.inputs.iter().any(|input| input.name == "reason")
+    }
+}
+
+impl RunLine {
+    /// From a run's row.
+    pub fn of(run: &RunRow) -> Self {
+        let (state, tone) = super::run_view::state_words(&run.state);
+        Self {
+            id: run.id.clone(),
+            title: run.title.clone(),
+            state,
+            tone,
+            at: run.created_at,
+            by: run.requested_by.clone(),
+            reason: run.reason.clone(),
+            took: run.finished_at.map(|at| words::duration(at - run.created_at)).unwrap_or_default(),
+            trigger: run.trigger.clone(),
+        }
+    }
+}
+
+/// `GET /ui/{environment}/playbooks`.
+pub async fn page(visit: Visit, path: Path<String>) -> Answer {
+    let frame = visit.frame(&path, "playbooks", "Playbooks").await?;
+    let runs = runs_of(&visit, &path, None).await?;
+    let catalogue = visit.catalogue.load();
+    let card = |playbook: &Playbook| {
+        let own: Vec<&RunRow> = runs.iter().filter(|run| run.playbook == playbook.name).collect();
+        Card {
+            name: playbook.name.clone(),
+            title: playbook.title.clone(),
+            description: playbook.description.clone(),
+            owner: playbook.owner.clone(),
+            steps: playbook.steps.len(),
+            deadline: words::duration(playbook.deadline_ms.cast_signed()),
+            danger: playbook.steps.iter().any(|step| step.danger),
+            last: own.first().map(|run| RunLine::of(run)),
+            typical: typical(&own),
+        }
+    };
+    let cards: Vec<Card> = catalogue.playbooks.values().map(card).collect();
+    let active = runs.iter().filter(|run| run.finished_at.is_none()).count() as u64;
+    let sentence = match (active, runs.first()) {
+        (0, None) => Words::say(&format!("No playbook ever ran in {}. A dry run changes nothing.", frame.name)),
+        (0, Some(last)) => Words::say(&format!("Nothing is running in {}. The last run, ", frame.name))
+            .link(&frame.url(&format!("runs/{}", last.id)), &last.title)
+            .and(&format!(", {} ", super::run_view::state_words(&last.state).0.to_lowercase()))
+            .when(last.finished_at.unwrap_or(last.created_at), frame.now)
+            .and("."),
+        (count, _) => {
+            let verb = if count == 1 { "is" } else { "are" };
+            Words::default().strong(&format!("{} {verb} on the way", words::count(count, "run"))).and(" in ").and(&frame.name).and(".")
+        }
+    };
+    let refused = catalogue.refused.iter().map(|(file, problems)| {
+        let first = problems.first().map(ToString::to_string).unwrap_or_default();
+        (file.clone(), first)
+    });
+    let page = PlaybooksPage {
+        sentence,
+        tone: if active > 0 { "attention" } else { "" },
+        cards,
+        refused: refused.collect(),
+        runs: runs.iter().take(20).map(RunLine::of).collect(),
+        frame,
+    };
+    ok(&page)
+}
+
+async fn runs_of(visit: &Visit, environment: &str, playbook: Option<&str>) -> Result<Vec<RunRow>, AppError> {
+    let filter = RunFilter {
+        environment: Some(environment.to_owned()),
+        playbook: playbook.map(str::to_owned),
+        limit: RUNS_MAX,
+        ..RunFilter::default()
+    };
+    visit.list_runs(&visit.who, &filter).await
+}
+
+/// The middle of how long the good runs took; empty without any.
+fn typical(runs: &[&RunRow]) -> String {
+    let good = runs.iter().filter(|run| run.state == "succeeded");
+    let mut times: Vec<i64> = good.filter_map(|run| Some(run.finished_at? - run.created_at)).collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).map(|ms| words::duration(*ms)).unwrap_or_default()
+}
+
+/// `GET /ui/{environment}/playbooks/{playbook}`.
+pub async fn one(visit: Visit, path: Path<(String, String)>, query: Fields) -> Answer {
+    let (environment, name) = path.into_inner();
+    let page = page_of(&visit, &environment, &name, query, None, Faults::default()).await?;
+    ok(&page)
+}
+
+async fn page_of(
+    visit: &Visit,
+    environment: &str,
+    name: &str,
+    form: Fields,
+    rehearsal: Option<(Plan, Preview)>,
+    faults: Faults,
+) -> Result<PlaybookPage, UiError> {
+    let playbook = visit.catalogue.load().get(name)?.clone();
+    let frame = visit.frame(environment, "playbooks", playbook.title.as_str()).await?;
+    let rehearsed = rehearsal.is_some();
+    // Without values from a person the steps are shown for the playbook's own samples.
+    let rehearsal = match rehearsal {
+        Some(both) => Some(both),
+        None => {
+            let samples = playbook.inputs.iter().map(|input| (input.name.clone(), input.sample())).collect();
+            let draft = RunDraft {
+                playbook: name.to_owned(),
+                environment: environment.to_owned(),
+                reason: "dry run".to_owned(),
+                inputs: samples,
+                trigger: "ui",
+            };
+            visit.preview_run(&visit.who, &draft).await.ok()
+        }
+    };
+    let (steps, requires, clients) = match &rehearsal {
+        Some((_, preview)) => (steps_of(preview), requires_of(&playbook, preview), known(&preview.clients, |n| words::number(*n))),
+        None => (Vec::new(), Vec::new(), "–".to_owned()),
+    };
+    let runs = runs_of(visit, environment, Some(name)).await?;
+    Ok(PlaybookPage {
+        deadline: words::duration(playbook.deadline_ms.cast_signed()),
+        typical: typical(&runs.iter().collect::<Vec<_>>()),
+        runs: runs.iter().map(RunLine::of).collect(),
+        steps,
+        requires,
+        clients,
+        rehearsed,
+        form,
+        faults,
+        playbook,
+        frame,
+    })
+}
+
+fn known<T>(answer: &Known<T>, say: impl Fn(&T) -> String) -> String {
+    match answer {
+        Known::Known(value) => say(value),
+        Known::Unknown(why) => format!("not known: {why}"),
+    }
+}
+
+fn steps_of(preview: &Preview) -> Vec<StepLine> {
+    let line = |step: &switchback_playbook::preview::StepPreview| StepLine {
+        title: step.title.clone(),
+        does: step.does.clone(),
+        kind: step.kind.clone(),
+        runs: match &step.runs {
+            Known::Known(true) => String::new(),
+            Known::Known(false) => "It is left out with these inputs.".to_owned(),
+            Known::Unknown(why) => format!("Either it runs or not: {why}."),
+        },
+        change: known(&step.effect.change, |change| match change {
+            Some((before, after)) => changed(before, after),
+            None => String::new(),
+        }),
+        clients: known(&step.effect.clients, |count| match count {
+            0 => String::new(),
+            some => format!("reaches {}", words::count(*some, "client")),
+        }),
+        warnings: step.effect.warnings.clone(),
+        undoes: if step.reversible { step.undoes.clone() } else { "It cannot be taken back.".to_owned() },
+        danger: step.danger,
+        needs_approval: step.needs_approval,
+    };
+    preview.steps.iter().map(line).collect()
+}
+
+fn changed(before: &Value, after: &Value) -> String {
+    let lines = super::diff_lines::lines(&crate::app::diff::diff(Some(before), Some(after)));
+    let parts = lines.iter().map(|line| match (line.before.as_str(), line.after.as_str()) {
+        ("", after) => format!("{} {after}", line.place),
+        (before, "") => format!("{} no longer {before}", line.place),
+        (before, after) => format!("{} {before} → {after}", line.place),
+    });
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+fn requires_of(playbook: &Playbook, preview: &Preview) -> Vec<(String, &'static str, String)> {
+    let pairs = playbook.require.iter().zip(&preview.require);
+    pairs
+        .map(|(require, found)| {
+            let word = if require.on { "on" } else { "off" };
+            let text = format!("{} is {word}", require.flag);
+            match &found.holds {
+                Known::Known(true) => (text, "good", "holds now".to_owned()),
+                Known::Known(false) => (text, "warn", "does not hold now".to_owned()),
+                Known::Unknown(why) => (text, "", why.clone()),
+            }
+        })
+        .collect()
+}
+
+/// `POST /ui/{environment}/playbooks/{playbook}`: `do=dry` or `do=run`.
+pub async fn start(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
+    let (environment, name) = path.into_inner();
+    let draft = draft_of(&visit, &environment, &name, &form)?;
+    if form.text("do") == "dry" {
+        return match visit.preview_run(&visit.who, &draft).await {
+            Ok(both) => ok(&page_of(&visit, &environment, &name, form, Some(both), Faults::default()).await?),
+            Err(error) => {
+                let faults = Faults::of(error)?;
+                unprocessable(&page_of(&visit, &environment, &name, form, None, faults).await?)
+            }
+        };
+    }
+    match visit.start_run(&visit.who, draft).await {
+        Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
+        Err(error) => {
+            let faults = Faults::of(error)?;
+            unprocessable(&page_of(&visit, &environment, &name, form, None, faults).await?)
+        }
+    }
+}
+
+fn draft_of(visit: &Visit, environment: &str, name: &str, form: &Fields) -> Result<RunDraft, AppError> {
+    let catalogue = visit.catalogue.load();
+    let playbook = catalogue.get(name)?;
+    let mut inputs: BTreeMap<String, Value> = BTreeMap::new();
+    for input in &playbook.inputs {
+        let field = format!("inputs.{}", input.name);
+        if input.kind == InputType::Bool {
+            inputs.insert(input.name.clone(), json!(form.is(&field)));
+        } else if let Some(text) = form.some(&field) {
+            inputs.insert(input.name.clone(), json!(text));
+        }
+    }
+    let reason = form.some("reason").or_else(|| form.some("inputs.reason"));
+    Ok(RunDraft {
+        playbook: name.to_owned(),
+        environment: environment.to_owned(),
+        reason: reason.unwrap_or_default(),
+        inputs,
+        trigger: "ui",
+    })
+}
+
+/// `POST /ui/{environment}/rollback`: the button at the top.
+pub async fn roll_back(visit: Visit, path: Path<String>, form: Fields) -> Answer {
+    let reason = form.text("reason").to_owned();
+    let mut inputs = BTreeMap::from([("reason".to_owned(), json!(reason))]);
+    if let Some(eta) = form.some("eta") {
+        inputs.insert("eta".to_owned(), json!(eta));
+    }
+    let draft = RunDraft {
+        playbook: ROLLBACK.to_owned(),
+        environment: path.into_inner(),
+        reason,
+        inputs,
+        trigger: "ui",
+    };
+    let environment = draft.environment.clone();
+    match visit.start_run(&visit.who, draft).await {
+        Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
+        Err(error) => {
+            let faults = Faults::of(error)?;
+            let page = page_of(&visit, &environment, ROLLBACK, Fields::default(), None, faults).await?;
+            unprocessable(&page)
+        }
+    }
+}

@@ -27,7 +27,6 @@ pub struct Editor {
     pub differences: Option<Vec<DiffLine>>,
     /// What others changed since the person looked.
     pub meanwhile: Vec<Meanwhile>,
-    pub value_type: String,
     pub is_boolean: bool,
     pub segments: Vec<String>,
     pub flags: Vec<String>,
@@ -64,7 +63,6 @@ impl Editor {
             faults: Faults::default(),
             differences: Some(Vec::new()),
             meanwhile: Vec::new(),
-            value_type: super::words::word(&row.flag.value_type),
             is_boolean: row.flag.value_type == ValueType::Boolean,
             segments: segments.into_iter().map(|row| row.segment.key.to_string()).collect(),
             flags: flags

@@ -1,1 +1,274 @@
-//! Soon.
+//! A run, step by step, as its page shows it.
+
+use serde_json::Value;
+use switchback_playbook::plan::{Condition, PlannedStep};
+use switchback_playbook::state::{StepState, StepView};
+use switchback_playbook::RunState;
+use switchback_store::LogEntry;
+
+use super::live::Converged;
+use super::words;
+use crate::app::playbooks::RunDetail;
+
+/// Everything that the part shows.
+pub struct RunPart {
+    pub id: String,
+    pub title: String,
+    pub playbook: String,
+    pub state: String,
+    pub state_word: String,
+    pub tone: &'static str,
+    pub reason: String,
+    pub by: String,
+    pub at: i64,
+    pub is_over: bool,
+    pub elapsed: String,
+    pub deadline: String,
+    /// The share of the deadline that is used up, 0 to 100.
+    pub used: f64,
+    pub late: bool,
+    pub steps: Vec<StepLine>,
+    pub receipt: Option<String>,
+    pub converged: Option<Converged>,
+    pub incidents: Vec<String>,
+    pub log: Vec<LogLine>,
+    pub unwinding: Option<String>,
+    pub parked_run: bool,
+}
+
+/// One step.
+pub struct StepLine {
+    pub id: String,
+    pub title: String,
+    pub does: String,
+    pub state: &'static str,
+    pub word: String,
+    /// `step-good`, `step-now`, `step-warn`, `step-bad` or empty.
+    pub class: &'static str,
+    pub icon: &'static str,
+    pub took: String,
+    /// Since when it runs, for the script to count.
+    pub since: Option<i64>,
+    pub output: String,
+    pub because: String,
+    pub verify: String,
+    pub note: String,
+    pub approval: Option<Approval>,
+    pub parked: bool,
+}
+
+/// A step that waits for people.
+pub struct Approval {
+    pub message: String,
+    pub until: Option<i64>,
+    pub given: String,
+    pub wanted: u32,
+}
+
+/// One row of the log.
+pub struct LogLine {
+    pub seq: u64,
+    pub phase: String,
+    pub step: String,
+    pub at: i64,
+    pub actor: String,
+    pub took: String,
+    pub hash: String,
+}
+
+/// A run's state in a word, and its pill's class.
+pub fn state_words(state: &str) -> (String, &'static str) {
+    let tone = match state {
+        "succeeded" => "good",
+        "failed" | "compensate_failed" => "bad",
+        "parked" | "waiting_approval" | "compensating" | "compensated" | "cancelled" => "warn",
+        _ => "live-pill",
+    };
+    let word = match state {
+        "compensated" => "Taken back".to_owned(),
+        "compensating" => "Taking back".to_owned(),
+        "compensate_failed" => "Taking back failed".to_owned(),
+        "waiting_approval" => "Waits for approval".to_owned(),
+        "parked" => "Waits for a decision".to_owned(),
+        other => words::title(other),
+    };
+    (word, tone)
+}
+
+impl RunPart {
+    /// From everything about the run.
+    pub fn of(detail: &RunDetail, converged: impl Fn(u64) -> Converged, now: i64) -> Self {
+        let (run, plan, view) = (&detail.run, &detail.plan, &detail.view);
+        let state = detail.state.as_str();
+        let (state_word, tone) = state_words(state);
+        let is_over = detail.state.is_over();
+        let until = run.finished_at.unwrap_or(now);
+        let total = (run.deadline_at - run.created_at).max(1);
+        let revision = view.revisions.iter().next_back().copied();
+        let parked = view.parked.as_deref();
+        let steps = plan.steps.iter().zip(&view.steps);
+        let converged = revision.map(converged);
+        Self {
+            id: run.id.clone(),
+            title: run.title.clone(),
+            playbook: run.playbook.clone(),
+            state: state.to_owned(),
+            state_word,
+            tone,
+            reason: run.reason.clone(),
+            by: run.requested_by.clone(),
+            at: run.created_at,
+            is_over,
+            elapsed: words::duration(until - run.created_at),
+            deadline: words::duration(total),
+            used: ((until - run.created_at) as f64 * 100.0 / total as f64).clamp(0.0, 100.0),
+            late: until > run.deadline_at,
+            steps: steps.map(|(step, view)| step_line(step, view, parked, is_over, now)).collect(),
+            receipt: is_over.then(|| receipt(detail, converged.as_ref(), until - run.created_at)),
+            converged,
+            incidents: detail.incidents.clone(),
+            log: detail.log.iter().map(log_line).collect(),
+            unwinding: view.compensating.map(|(_, cause)| words::word(&cause)),
+            parked_run: parked == Some(""),
+        }
+    }
+
+    /// Since when the clock runs, for the script; empty when it has stopped.
+    pub fn since(&self) -> String {
+        if self.is_over { String::new() } else { self.at.to_string() }
+    }
+}
+
+fn step_line(step: &PlannedStep, view: &StepView, parked: Option<&str>, over: bool, now: i64) -> StepLine {
+    let (word, class, icon) = match view.state {
+        StepState::Pending if over => ("Not run", "", ""),
+        StepState::Pending => ("", "", ""),
+        StepState::Waiting => ("Waiting", "step-warn", "clock"),
+        StepState::Intent => ("Running", "step-now", ""),
+        StepState::Done if view.recovered() => ("Done, after a failure", "step-good", "check"),
+        StepState::Done => ("Done", "step-good", "check"),
+        StepState::Verified => ("Done and verified", "step-good", "check"),
+        StepState::Failed => ("Failed", "step-bad", "cross"),
+        StepState::Unknown => ("Nobody knows whether it happened", "step-warn", "alert"),
+        StepState::Unverified => ("Done, but the check failed", "step-bad", "alert"),
+        StepState::UndoIntent => ("Taking it back", "step-now", "back"),
+        StepState::Undone => ("Taken back", "step-warn", "back"),
+        StepState::UndoFailed => ("Taking it back failed", "step-bad", "cross"),
+        StepState::Skipped => ("Left out", "", ""),
+    };
+    let running = matches!(view.state, StepState::Intent | StepState::UndoIntent);
+    let took = view.started_at.filter(|_| !running).map(|from| words::duration(view.last_at - from));
+    let waits = view.state == StepState::Waiting && view.approval_until.is_some();
+    let approval = step.approve.as_ref().filter(|_| waits).map(|approve| Approval {
+        message: approve.message.clone(),
+        until: view.approval_until,
+        given: view.approvals.iter().cloned().collect::<Vec<_>>().join(", "),
+        wanted: approve.min,
+    });
+    let note = match (&step.condition, view.wait_until.filter(|_| view.state == StepState::Waiting)) {
+        (_, Some(until)) => format!("goes on {}", words::relative(until, now)),
+        (Condition::Never, _) => "left out with these inputs".to_owned(),
+        (Condition::When(text), _) => format!("if {text}"),
+        _ => String::new(),
+    };
+    StepLine {
+        id: step.id.clone(),
+        title: step.title.clone(),
+        does: step.does.clone(),
+        state: state_key(view.state),
+        word: word.to_owned(),
+        class,
+        icon,
+        took: took.filter(|_| view.attempts > 0).unwrap_or_default(),
+        since: view.started_at.filter(|_| running),
+        output: view.output.as_ref().map(output).unwrap_or_default(),
+        because: view.because.clone().unwrap_or_default(),
+        verify: step.verify.as_ref().map(|check| check.does.clone()).unwrap_or_default(),
+        note,
+        approval,
+        parked: parked == Some(step.id.as_str()),
+    }
+}
+
+fn state_key(state: StepState) -> &'static str {
+    match state {
+        StepState::Pending => "pending",
+        StepState::Waiting => "waiting",
+        StepState::Intent => "running",
+        StepState::Done => "done",
+        StepState::Verified => "verified",
+        StepState::Failed => "failed",
+        StepState::Unknown => "unknown",
+        StepState::Unverified => "unverified",
+        StepState::UndoIntent => "undoing",
+        StepState::Undone => "undone",
+        StepState::UndoFailed => "undo_failed",
+        StepState::Skipped => "skipped",
+    }
+}
+
+/// What a step left behind, in words: the values that a person can use.
+fn output(detail: &Value) -> String {
+    let Value::Object(map) = detail else { return String::new() };
+    let mut parts = Vec::new();
+    let number = |key: &str| map.get(key).and_then(Value::as_u64);
+    if let Some(revision) = number("revision") {
+        parts.push(format!("revision {revision}"));
+    }
+    if let (Some(acked), Some(connected)) = (number("acked"), number("connected")) {
+        parts.push(format!("{} of {} clients", words::number(acked), words::number(connected)));
+    }
+    for key in ["incident", "id", "message", "status", "notice"] {
+        match map.get(key) {
+            Some(Value::String(text)) => parts.push(text.clone()),
+            Some(Value::Number(count)) => parts.push(format!("{key} {count}")),
+            _ => {}
+        }
+    }
+    parts.join(" · ")
+}
+
+/// One line to paste into a chat.
+fn receipt(detail: &RunDetail, converged: Option<&Converged>, took: i64) -> String {
+    let verb = match detail.state {
+        RunState::Succeeded => "Done",
+        RunState::Failed => "Failed before the first step",
+        RunState::Compensated => "Taken back",
+        RunState::Cancelled => "Cancelled and taken back",
+        _ => "Needs somebody to look",
+    };
+    let run = &detail.run;
+    let verb = if run.playbook == super::frame::ROLLBACK && detail.state == RunState::Succeeded {
+        "Rolled back"
+    } else {
+        verb
+    };
+    let mut parts = vec![format!("{verb} in {}", words::duration(took))];
+    if let Some(converged) = converged {
+        parts.push(match converged.connected {
+            0 => "no client was connected".to_owned(),
+            all => format!("{}/{} clients proved", words::number(converged.acked), words::number(all)),
+        });
+    }
+    let failed = detail.view.steps.iter().filter(|step| step.state == StepState::Failed).count() as u64;
+    if failed > 0 {
+        parts.push(format!("{} failed", words::count(failed, "step")));
+    }
+    if !detail.incidents.is_empty() {
+        parts.push("incident open".to_owned());
+    }
+    format!("{} ({} in {}): {}.", run.title, run.playbook, run.environment, parts.join(", "))
+}
+
+fn log_line(entry: &LogEntry) -> LogLine {
+    LogLine {
+        seq: entry.seq,
+        phase: entry.phase.replace('_', " "),
+        step: entry.step_id.clone(),
+        at: entry.at,
+        actor: entry.actor.clone(),
+        took: entry.duration_ms.map(words::duration).unwrap_or_default(),
+        hash: entry.hash.chars().take(10).collect(),
+    }
+}
+

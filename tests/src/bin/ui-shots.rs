@@ -1,0 +1,120 @@
+//! Screenshots of the console and the status page, from a server with live clients, so that the
+//! pictures in the documents never lie. `cargo xtask ui-shots [DIR]`
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use switchback_sdk::{Context, Switchback};
+use switchback_tests::browser::{Browser, Look};
+use switchback_tests::server::SERVER;
+use switchback_tests::{Api, Backend, Server, eventually};
+
+const APPS: [(&str, &str, &str); 5] = [
+    ("shop-ios", "3.2.1", "ios"),
+    ("shop-android", "3.2.0", "android"),
+    ("shop-web", "2026.11.2", "web"),
+    ("checkout", "1.8.0", "server"),
+    ("accounts", "4.0.3", "server"),
+];
+const CLIENTS: usize = 60;
+
+#[tokio::main]
+async fn main() {
+    let folder = std::env::args().nth(1).map_or_else(|| PathBuf::from("docs/screenshots"), PathBuf::from);
+    std::fs::create_dir_all(&folder).unwrap();
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let clients = connect(&server).await;
+    fill(&server.api()).await;
+    for client in &clients {
+        for user in 0..40 {
+            let id = format!("user-{user}");
+            let user = Context::new().user_id(id.as_str()).groups(["beta"]).platform("ios");
+            client.auth_mode(&user);
+            client.is_enabled("new_checkout", &user);
+        }
+    }
+
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+    let calm = ["", "/flags", "/flags/new_checkout", "/flags/new_checkout?tab=try&user_id=user-7&platform=ios&groups=beta", "/flags/auth_rollout?tab=history", "/clients", "/playbooks", "/playbooks/auth-rollback", "/log", "/segments/staff"];
+    let names = ["overview", "flags", "flag", "try", "history", "clients", "playbooks", "playbook", "log", "segment"];
+    for (page, name) in calm.iter().zip(names) {
+        shoot(&browser, &format!("{}/ui/production{page}", server.url), &folder, name).await;
+    }
+    for page in ["tokens", "people", "environments"] {
+        shoot(&browser, &format!("{}/ui/settings/{page}", server.url), &folder, page).await;
+    }
+
+    let body = json!({"environment": "production", "reason": "Sign-in fails for one user in three since 14:02"});
+    let run = server.api().post("/api/v1/playbooks/auth-rollback/runs", body).await;
+    let id = run["id"].as_str().unwrap().to_owned();
+    eventually("the run ends", || async {
+        let detail = server.api().get(&format!("/api/v1/runs/{id}")).await;
+        detail["run"]["finished_at"].is_number().then_some(())
+    })
+    .await;
+    shoot(&browser, &format!("{}/ui/production/runs/{id}", server.url), &folder, "run").await;
+    shoot(&browser, &format!("{}/ui/production", server.url), &folder, "overview-incident").await;
+    shoot(&browser, &format!("{}/ui/production/incidents", server.url), &folder, "incidents").await;
+    shoot(&browser, &format!("{}/status", server.url), &folder, "status").await;
+    browser.quit().await;
+    drop(clients);
+}
+
+async fn connect(server: &Server) -> Vec<Switchback> {
+    let mut clients = Vec::new();
+    for index in 0..CLIENTS {
+        let (app, version, platform) = APPS[index % APPS.len()];
+        let client = Switchback::builder()
+            .url(&server.url)
+            .token(SERVER)
+            .app(app)
+            .app_version(version)
+            .platform(platform)
+            .instance(format!("{app}-{}", index / APPS.len()))
+            .report_every(std::time::Duration::from_millis(300))
+            .build();
+        clients.push(client.await.unwrap());
+    }
+    clients
+}
+
+async fn fill(api: &Api) {
+    let prod = "/api/v1/environments/production";
+    let staff = json!({"key": "staff", "name": "Staff", "constraints": [
+        {"field": "email", "operator": "STR_ENDS_WITH", "values": ["@example.com"], "case_insensitive": true}]});
+    api.put(&format!("{prod}/segments/staff"), json!({"segment": staff, "revision": 0, "reason": "for dogfooding"})).await;
+    for (key, kind, text) in [
+        ("new_checkout", "release", "The checkout with saved addresses"),
+        ("search_ranking", "experiment", "Ranks results by what people bought"),
+        ("image_cdn", "operational", "Serves pictures from the second network"),
+        ("refunds", "permission", "Who may refund without asking"),
+    ] {
+        api.post("/api/v1/flags", json!({"key": key, "kind": kind, "description": text, "owner": "team-shop", "tags": ["shop"]})).await;
+    }
+    let state = json!({"enabled": true, "rules": [
+        {"id": "staff", "title": "Staff first", "segments": ["staff"]},
+        {"id": "beta", "platforms": ["ios", "android"], "groups": ["beta"], "percent": 25}]});
+    let seen = api.get(&format!("{prod}/flags/new_checkout")).await["revision"].clone();
+    api.put(&format!("{prod}/flags/new_checkout/state"), json!({"state": state, "revision": seen, "reason": "a quarter of the testers"})).await;
+    api.put(&format!("{prod}/flags/image_cdn/enabled"), json!({"enabled": true, "reason": "the second network is up"})).await;
+    for percent in [1, 10, 25] {
+        let body = json!({"percent": percent, "reason": format!("step to {percent} %")});
+        api.put(&format!("{prod}/flags/auth_rollout/rollout"), body).await;
+    }
+}
+
+async fn shoot(browser: &Browser, url: &str, folder: &Path, name: &str) {
+    for (suffix, width, height, dark) in [
+        ("light", 1280, 900, false),
+        ("dark", 1280, 900, true),
+        ("phone", 390, 844, false),
+        ("phone-dark", 390, 844, true),
+    ] {
+        browser.look(Look { width, height, dark }).await;
+        browser.open(url).await;
+        browser.find("body").await;
+        browser.shoot(&folder.join(format!("{name}-{suffix}.png"))).await;
+    }
+}

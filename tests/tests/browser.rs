@@ -1,0 +1,134 @@
+//! The console in a real browser: the journeys that people make.
+
+use serde_json::json;
+use switchback_sdk::Switchback;
+use switchback_tests::browser::{Browser, NARROW_DARK, WIDE};
+use switchback_tests::server::SERVER;
+use switchback_tests::{Backend, Server};
+
+const PROD: &str = "/ui/production";
+
+/// A wrong password is answered on the page; the right one opens the console.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn someone_signs_in() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let browser = Browser::start().await;
+
+    browser.open(&server.url).await;
+    browser.fill("[name=email]", "ada@example.com").await;
+    browser.fill("[name=password]", "wrong").await;
+    browser.click("#sign-in button").await;
+    browser.see(".fault", "mail or password is wrong").await;
+
+    browser.sign_in(&server).await;
+    browser.see("main", "is calm").await;
+    browser.quit().await;
+}
+
+/// The first administrator comes by the link that the start printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flag_is_made_and_ramped() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+
+    browser.open(&format!("{}{PROD}/flags/new", server.url)).await;
+    browser.fill("[name=key]", "new_checkout").await;
+    browser.fill("[name=description]", "The new checkout").await;
+    browser.click("#new-flag-form button.primary").await;
+    browser.see("h1", "new_checkout").await;
+
+    browser.open(&format!("{}{PROD}/flags/new_checkout", server.url)).await;
+    browser.click("[name=enabled]").await;
+    browser.click("#rule-add").await;
+    browser.fill("#rule-0-percent", "25").await;
+    browser.click("[name='rules.0.platforms'][value=ios]").await;
+    browser.fill("[name='rules.0.groups']", "beta").await;
+    browser.click("#review").await; // leaves the field; the difference is shown by itself
+    browser.see("#review", "beta").await;
+    browser.fill("#review-reason", "first quarter of the testers").await;
+    browser.click("#save").await;
+    browser.see("#flag-head .sentence", "25").await;
+
+    let flag = server.api().get("/api/v1/environments/production/flags/new_checkout").await;
+    let rule = &flag["state"]["rules"][0];
+    assert_eq!((&rule["percent"], &rule["groups"], &rule["platforms"]), (&json!(25), &json!(["beta"]), &json!(["ios"])));
+    browser.quit().await;
+}
+
+/// The button: press and hold, watch the run, see that every client has switched, and put it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn production_is_rolled_back_and_proved() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let client = Switchback::builder().url(&server.url).token(SERVER).app("shop").build();
+        clients.push(client.await.unwrap());
+    }
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+
+    browser.open(&format!("{}{PROD}", server.url)).await;
+    browser.click("#rollback-open").await;
+    browser.fill("#rollback-panel [name=reason]", "sign-in fails for everybody").await;
+    browser.hold_until("#rollback-hold", "/runs/").await;
+    browser.see("main", "10").await;
+    browser.see("#run-state", "Succeeded").await;
+
+    browser.open(&format!("{}/status", server.url)).await;
+    browser.see("body", "Sign-in is unavailable").await;
+    browser.open(&format!("{}{PROD}/flags/auth_enabled?tab=history", server.url)).await;
+    browser.see("main", "sign-in fails for everybody").await;
+    browser.quit().await;
+}
+
+/// No page breaks the rules of accessibility, at a desk or on a phone, light or dark.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_is_accessible() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let api = server.api();
+    let body = json!({"environment": "production", "reason": "sign-in fails for everybody"});
+    let run = api.post("/api/v1/playbooks/auth-rollback/runs", body).await;
+    let segment = json!({"key": "staff", "name": "Staff", "constraints": []});
+    let body = json!({"segment": segment, "revision": 0, "reason": "new"});
+    api.put("/api/v1/environments/production/segments/staff", body).await;
+    let incidents = api.get("/api/v1/incidents").await;
+    let incident = incidents["items"][0]["id"].as_str().map(str::to_owned);
+    let browser = Browser::start().await;
+
+    let mut pages: Vec<String> = vec!["/sign-in".to_owned(), "/status".to_owned()];
+    for page in [
+        "", "/flags", "/flags/new", "/flags/auth_rollout", "/flags/auth_rollout?tab=try",
+        "/flags/auth_rollout?tab=activity", "/flags/auth_rollout?tab=history",
+        "/flags/auth_rollout?tab=settings", "/segments", "/segments/staff", "/segments/new", "/clients",
+        "/playbooks", "/playbooks/auth-rollback", "/incidents", "/incidents/new", "/log", "/restore",
+    ] {
+        pages.push(format!("{PROD}{page}"));
+    }
+    pages.push(format!("{PROD}/runs/{}", run["id"].as_str().unwrap()));
+    pages.extend(incident.map(|id| format!("{PROD}/incidents/{id}")));
+    for page in ["people", "tokens", "environments"] {
+        pages.push(format!("/ui/settings/{page}"));
+    }
+    pages.extend(["/docs/errors".to_owned(), "/docs/api".to_owned(), format!("{PROD}/nothing-here")]);
+
+    let mut found = Vec::new();
+    for (index, page) in pages.iter().enumerate() {
+        if index == 2 {
+            browser.sign_in(&server).await;
+        }
+        for look in [WIDE, NARROW_DARK] {
+            browser.look(look).await;
+            browser.open(&format!("{}{page}", server.url)).await;
+            let violations = browser.violations().await;
+            found.extend(violations.into_iter().map(|line| format!("{page} at {} px: {line}", look.width)));
+        }
+        browser.look(WIDE).await;
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    browser.quit().await;
+}
