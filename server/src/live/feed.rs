@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
-use switchback_core::{Context, Ruleset};
 use switchback_core::model::{Document, FlagEntry, Millis, Revision};
 use switchback_core::wire::{Delta, FlagValue, Notice, ServerFrame, Values};
+use switchback_core::{Context, Ruleset};
 use switchback_store::Moved;
 use tokio::sync::watch;
 
