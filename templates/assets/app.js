@@ -98,8 +98,13 @@ async function swap(element, url, options) {
   try {
     const { answer, page } = await fetchPage(url, options);
     const landed = new URL(answer.url);
-    const elsewhere = landed.pathname !== location.pathname && answer.redirected && !element.dataset.clear && !$(selector, page);
-    if (elsewhere) { location.assign(answer.url); return; }
+    if (answer.redirected && landed.pathname !== location.pathname) {
+      history.pushState(null, "", landed);
+      document.title = page.title;
+      replacePart("#main", page);
+      takeToast(page);
+      return;
+    }
     if (!replacePart(selector, page)) { fail(page, answer); return; }
     for (const other of ["#flag-head", "#confirm"]) if (selector !== other) replacePart(other, page);
     takeToast(page);
@@ -279,6 +284,7 @@ function askTyped(button, done) {
 function showToast(toast) {
   const place = $("#toasts");
   if (!place) return;
+  while (place.children.length > 1) place.firstElementChild.remove();
   place.append(toast);
   keepToast(toast);
 }
@@ -440,9 +446,11 @@ function prepare(root) {
   own("[data-live-form]").forEach(prepareLiveForm);
   own("[data-fill]").forEach(prepareFill);
   own("[data-toast]").forEach(keepToast);
+  own(".table-wrap").forEach((box) => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; });
   own("[data-palette]").forEach((input) => input.addEventListener("focus", () => { input.blur(); openPalette(); }));
   tickTimes();
 }
 
+addEventListener("popstate", () => location.reload());
 prepare(document);
 connect();

@@ -117,6 +117,7 @@ impl App {
     /// Fills what is served from memory: environments, feeds, the status page.
     pub async fn warm_up(&self) -> Result<(), StoreError> {
         self.reconcile_kills().await?;
+        self.recheck_tokens().await?;
         for environment in self.store.list_environments().await? {
             self.remember_environment(&environment);
             self.hub.feed(&environment.key, None).await?;

@@ -30,7 +30,7 @@ static STYLE: LazyLock<(String, String)> = LazyLock::new(|| {
     let style = assets::text("status.css");
     let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(style.as_bytes()));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self'; base-uri 'none'; \
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'"
     );
     (style, policy)

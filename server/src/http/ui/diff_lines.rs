@@ -4,7 +4,7 @@ use serde_json::Value;
 use switchback_core::model::{Operator, Rule, Stickiness};
 
 use super::words::{self, Words, plain_stamp};
-use crate::app::diff::Difference;
+use crate::app::diff::{Difference, diff};
 
 /// One line: where, what it was, what it is.
 pub struct DiffLine {
@@ -18,6 +18,13 @@ pub struct DiffLine {
 
 /// Lines for differences.
 pub fn lines(differences: &[Difference]) -> Vec<DiffLine> {
+    // Something made from nothing reads better field by field.
+    if let [Difference { path, before: None, after: Some(made @ Value::Object(_)) }] = differences
+        && path.is_empty()
+    {
+        let nothing = Value::Object(serde_json::Map::new());
+        return lines(&diff(Some(&nothing), Some(made)));
+    }
     let line = |one: &Difference| DiffLine {
         place: place(&one.path),
         before: one.before.as_ref().map(|value| text(&one.path, value)).unwrap_or_default(),
@@ -46,7 +53,10 @@ fn place(path: &str) -> String {
             None => name,
         }
     });
-    words::title(&parts.collect::<Vec<_>>().join(", "))
+    match words::title(&parts.collect::<Vec<_>>().join(", ")) {
+        empty if empty.is_empty() => "All of it".to_owned(),
+        place => place,
+    }
 }
 
 fn text(path: &str, value: &Value) -> String {
@@ -79,7 +89,7 @@ fn rule_text(value: &Value) -> String {
 
 /// What a rule says, as a sentence.
 pub fn rule_words(rule: &Rule) -> Words {
-    let mut words = whom(rule).and(" → ").strong(&words::percent(rule.percent.as_f64()));
+    let mut words = whom(rule, "Everybody").and(" → ").strong(&words::percent(rule.percent.as_f64()));
     if rule.percent.thousandths() < 100_000 && rule.percent.thousandths() > 0 {
         words = words.and(&format!(" {}", stickiness_words(&rule.stickiness)));
     }
@@ -90,10 +100,10 @@ pub fn rule_words(rule: &Rule) -> Words {
     words
 }
 
-/// Whom a rule is about, before its share is taken.
-pub fn whom(rule: &Rule) -> Words {
+/// Whom a rule is about, before its share is taken; `all` is the word for no limits.
+pub fn whom(rule: &Rule, all: &str) -> Words {
     let mut words = match rule.platforms.as_slice() {
-        [] => Words::default().strong("Everybody"),
+        [] => Words::default().strong(all),
         platforms => {
             let names: Vec<String> = platforms.iter().map(|name| platform_name(name)).collect();
             Words::default().strong(&words::list(&names, "or"))

@@ -6,6 +6,7 @@ use serde_json::Value;
 use switchback_core::model::FlagKind;
 use switchback_store::{FlagRow, Role};
 
+use super::diff_lines::whom;
 use super::fields::{Faults, Fields};
 use super::flag_tabs::{Activity, Confirm, Revision, TryIt};
 use super::flags::{FlagLine, is_on, share_of};
@@ -121,10 +122,12 @@ fn sentence(visit: &Visit, frame: &Frame, row: &FlagRow) -> Words {
     } else if !is_on(state, now) {
         words.strong("Off").and(&format!(" for everybody in {}.", frame.name))
     } else if state.rules.is_empty() || (state.rules.len() == 1 && share >= 100.0) {
-        let whom = state.rules.first().map_or_else(|| Words::say("everybody"), super::diff_lines::whom);
+        let whom = state.rules.first().map_or_else(|| Words::say("everybody"), |rule| whom(rule, "everybody"));
         words.strong("On").and(" for ").join(&whom).and(&format!(" in {}.", frame.name))
     } else if let [only] = state.rules.as_slice() {
-        words.and("On for ").join(&super::diff_lines::rule_words(only)).and(&format!(" in {}.", frame.name))
+        let share = words::percent(only.percent.as_f64());
+        let words = words.strong("On").and(" for ").strong(&share).and(" of ").join(&whom(only, "everybody"));
+        words.and(&format!(" in {}.", frame.name))
     } else {
         words.and(&format!("On in {} by ", frame.name)).strong(&format!("{} rules", state.rules.len())).and(
             &format!(", for up to {}.", words::percent(share)),

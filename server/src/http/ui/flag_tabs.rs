@@ -86,6 +86,11 @@ impl TryIt {
         found.unwrap_or_default()
     }
 
+    /// A text in which backticks mark keys.
+    pub fn ticked(&self, text: &str) -> Words {
+        Words::default().ticked(text)
+    }
+
     /// A slot as people read it.
     pub fn slot(&self, slot: &f64) -> String {
         format!("{slot:.3}")
@@ -134,7 +139,7 @@ impl Activity {
     /// Adds the last day's evaluations up.
     pub async fn of(visit: &Visit, environment: &str, key: &str) -> Result<Self, AppError> {
         let rows = visit.flag_usage(&visit.who, environment, key).await?;
-        let until = (visit.clock.now() / BUCKET_MS + 1) * BUCKET_MS;
+        let until = (visit.clock.now() / (2 * BUCKET_MS) + 1) * 2 * BUCKET_MS;
         let from = until - BUCKETS * BUCKET_MS;
         let mut totals: BTreeMap<String, u64> = BTreeMap::new();
         let mut cells: BTreeMap<(i64, String), u64> = BTreeMap::new();

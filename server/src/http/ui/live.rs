@@ -96,10 +96,10 @@ pub fn delays(found: &Convergence) -> Vec<Delay> {
     let bar = |(index, count): (usize, &u64)| {
         let height = *count as f64 / top as f64 * 80.0;
         let label = match BUCKETS_MS.get(index) {
-            Some(bound) => format!("≤ {}", words::duration(*bound).replace(".0 s", " s")),
-            None => "> 10 s".to_owned(),
+            Some(bound) => words::duration(*bound).replace(".0 s", " s"),
+            None => "more".to_owned(),
         };
-        Delay { x: index as f64 * 50.0, y: 80.0 - height, height, count: *count, label }
+        Delay { x: index as f64 * 28.0, y: 80.0 - height, height, count: *count, label }
     };
     found.histogram.iter().enumerate().map(bar).collect()
 }

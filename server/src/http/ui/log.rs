@@ -21,6 +21,8 @@ struct Row {
     id: String,
     revision: Option<u64>,
     words: Words,
+    /// The same without links: the row itself opens.
+    plain: Words,
     kind: String,
     at: i64,
     reason: String,
@@ -112,8 +114,10 @@ async fn page_of(
 
 fn row_of(row: HistoryRow, base: &str) -> Row {
     let change = row.change;
+    let words = did(&change, base);
     Row {
-        words: did(&change, base),
+        plain: words.unlinked(),
+        words,
         lines: lines(&row.differences),
         kind: change.subject_kind,
         id: change.id,

@@ -52,13 +52,13 @@ pub struct RunLine {
 /// What one step would do.
 struct StepLine {
     title: String,
-    does: String,
+    does: Words,
     kind: String,
     runs: String,
     change: String,
     clients: String,
-    warnings: Vec<String>,
-    undoes: String,
+    warnings: Vec<Words>,
+    undoes: Words,
     danger: bool,
     needs_approval: bool,
 }
@@ -227,7 +227,7 @@ async fn page_of(
     let rehearsal = match rehearsal {
         Some(both) => Some(both),
         None => {
-            let samples = playbook.inputs.iter().map(|input| (input.name.clone(), input.sample())).collect();
+            let samples = playbook.inputs.iter().map(|input| (input.name.clone(), sample(input))).collect();
             let draft = RunDraft {
                 playbook: name.to_owned(),
                 environment: environment.to_owned(),
@@ -258,6 +258,13 @@ async fn page_of(
     })
 }
 
+/// A value that the steps can be shown with before anybody gave one.
+fn sample(input: &Input) -> Value {
+    let words = json!("the reason that you give");
+    let free = input.kind == InputType::String && input.choices.is_empty() && input.default.is_none();
+    if free && input.accept(&words).is_ok() { words } else { input.sample() }
+}
+
 fn known<T>(answer: &Known<T>, say: impl Fn(&T) -> String) -> String {
     match answer {
         Known::Known(value) => say(value),
@@ -268,7 +275,7 @@ fn known<T>(answer: &Known<T>, say: impl Fn(&T) -> String) -> String {
 fn steps_of(preview: &Preview) -> Vec<StepLine> {
     let line = |step: &switchback_playbook::preview::StepPreview| StepLine {
         title: step.title.clone(),
-        does: step.does.clone(),
+        does: Words::default().ticked(&step.does),
         kind: step.kind.clone(),
         runs: match &step.runs {
             Known::Known(true) => String::new(),
@@ -283,8 +290,11 @@ fn steps_of(preview: &Preview) -> Vec<StepLine> {
             0 => String::new(),
             some => format!("reaches {}", words::count(*some, "client")),
         }),
-        warnings: step.effect.warnings.clone(),
-        undoes: if step.reversible { step.undoes.clone() } else { "It cannot be taken back.".to_owned() },
+        warnings: step.effect.warnings.iter().map(|text| Words::default().ticked(text)).collect(),
+        undoes: match step.reversible {
+            true => Words::default().ticked(&step.undoes),
+            false => Words::say("It cannot be taken back."),
+        },
         danger: step.danger,
         needs_approval: step.needs_approval,
     };
@@ -292,6 +302,11 @@ fn steps_of(preview: &Preview) -> Vec<StepLine> {
 }
 
 fn changed(before: &Value, after: &Value) -> String {
+    if before.is_null() {
+        let text = |key: &str| after.get(key).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+        let said = [text("title"), text("body"), text("message")];
+        return said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" – ");
+    }
     let lines = super::diff_lines::lines(&crate::app::diff::diff(Some(before), Some(after)));
     let parts = lines.iter().map(|line| match (line.before.as_str(), line.after.as_str()) {
         ("", after) => format!("{} {after}", line.place),

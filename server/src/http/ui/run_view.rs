@@ -7,7 +7,7 @@ use switchback_playbook::RunState;
 use switchback_store::LogEntry;
 
 use super::live::Converged;
-use super::words;
+use super::words::{self, Words};
 use crate::app::playbooks::RunDetail;
 
 /// Everything that the part shows.
@@ -40,7 +40,7 @@ pub struct RunPart {
 pub struct StepLine {
     pub id: String,
     pub title: String,
-    pub does: String,
+    pub does: Words,
     pub state: &'static str,
     pub word: String,
     /// `step-good`, `step-now`, `step-warn`, `step-bad` or empty.
@@ -50,7 +50,7 @@ pub struct StepLine {
     /// Since when it runs, for the script to count.
     pub since: Option<i64>,
     pub output: String,
-    pub because: String,
+    pub because: Words,
     pub verify: String,
     pub note: String,
     pub approval: Option<Approval>,
@@ -174,7 +174,7 @@ fn step_line(step: &PlannedStep, view: &StepView, parked: Option<&str>, over: bo
     StepLine {
         id: step.id.clone(),
         title: step.title.clone(),
-        does: step.does.clone(),
+        does: Words::default().ticked(&step.does),
         state: state_key(view.state),
         word: word.to_owned(),
         class,
@@ -182,7 +182,7 @@ fn step_line(step: &PlannedStep, view: &StepView, parked: Option<&str>, over: bo
         took: took.filter(|_| view.attempts > 0).unwrap_or_default(),
         since: view.started_at.filter(|_| running),
         output: view.output.as_ref().map(output).unwrap_or_default(),
-        because: view.because.clone().unwrap_or_default(),
+        because: Words::default().ticked(view.because.as_deref().unwrap_or_default()),
         verify: step.verify.as_ref().map(|check| check.does.clone()).unwrap_or_default(),
         note,
         approval,
@@ -218,7 +218,7 @@ fn output(detail: &Value) -> String {
     if let (Some(acked), Some(connected)) = (number("acked"), number("connected")) {
         parts.push(format!("{} of {} clients", words::number(acked), words::number(connected)));
     }
-    for key in ["incident", "id", "message", "status", "notice"] {
+    for key in ["incident", "id", "status", "notice"] {
         match map.get(key) {
             Some(Value::String(text)) => parts.push(text.clone()),
             Some(Value::Number(count)) => parts.push(format!("{key} {count}")),

@@ -124,8 +124,9 @@ async fn people_page(visit: &Visit, form: Fields, faults: Faults) -> Result<Peop
     let people_word = if able == 1 { "1 person".to_owned() } else { format!("{able} people") };
     let sentence = Words::default()
         .strong(&people_word)
-        .and(&format!(" may sign in; {} run the place.", words::count(admins, "administrator")))
-        .and("");
+        .and(&format!(" may sign in; {} the place.",
+            if admins == 1 { "1 administrator runs".to_owned() } else { format!("{admins} administrators run") }
+        ));
     let person = |user: UserRow| Person {
         is_self: visit.who.user_id.as_deref() == Some(&user.id),
         roles: user.roles.iter().map(|(key, role)| (key.clone(), role_name(*role).to_owned())).collect(),

@@ -51,7 +51,7 @@ pub fn did(change: &Change, base: &str) -> Words {
         "flag" => words.link(&format!("{base}/flags/{}", change.subject), &change.subject),
         "segment" => words.and("segment ").link(&format!("{base}/segments/{}", change.subject), &change.subject),
         "incident" => words.and("incident ").link(&format!("{base}/incidents/{}", change.subject), &name_of(change)),
-        "user" | "token" => words.and(&format!("{} ", change.subject_kind)).strong(&name_of(change)),
+        "user" | "token" | "notice" => words.and(&format!("{} ", change.subject_kind)).strong(&name_of(change)),
         kind => words.and(&format!("{kind} ")).strong(&change.subject),
     };
     if change.subject_kind == "flag" && matches!(change.action.as_str(), "rollout" | "playbook" | "update" | "restore") {
@@ -97,7 +97,7 @@ pub fn did(change: &Change, base: &str) -> Words {
 fn name_of(change: &Change) -> String {
     let find = |value: &Option<Value>| {
         let value = value.as_ref()?;
-        let text = value.get("name").or_else(|| value.get("email"))?;
+        let text = value.get("name").or_else(|| value.get("email")).or_else(|| value.get("title"))?;
         text.as_str().map(str::to_owned)
     };
     find(&change.after).or_else(|| find(&change.before)).unwrap_or_else(|| change.subject.clone())

@@ -79,6 +79,31 @@ impl Words {
         self
     }
 
+    /// Text in which backticks mark words of the machine.
+    #[must_use]
+    pub fn ticked(mut self, text: &str) -> Self {
+        for (index, part) in text.split('`').enumerate() {
+            self = if index % 2 == 1 { self.code(part) } else { self.and(part) };
+        }
+        self
+    }
+
+    /// The same without links, for places that are pressed themselves.
+    #[must_use]
+    pub fn unlinked(&self) -> Self {
+        let mut text = self.0.replace("</a>", "</strong>");
+        while let Some(start) = text.find("<a ") {
+            let end = text.get(start..).and_then(|rest| rest.find('>')).map_or(text.len(), |at| start + at + 1);
+            text.replace_range(start..end, "<strong>");
+        }
+        Self(text)
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Another sentence behind this one.
     #[must_use]
     pub fn join(mut self, other: &Self) -> Self {
@@ -251,5 +276,7 @@ mod tests {
         let words = Words::say("by ").strong("<b>").link("/x?a=\"", "go");
 
         assert_eq!(words.to_string(), "by <strong>&lt;b&gt;</strong><a href=\"/x?a=&quot;\">go</a>");
+        assert_eq!(words.unlinked().to_string(), "by <strong>&lt;b&gt;</strong><strong>go</strong>");
+        assert_eq!(Words::default().ticked("set `a` on").to_string(), "set <code>a</code> on");
     }
 }
