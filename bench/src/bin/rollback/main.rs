@@ -20,7 +20,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use switchback_bench::fleet::{self, Fleet};
 use switchback_bench::floor;
 use switchback_bench::helper::Helper;
-use switchback_bench::measure::{machine_ns, percentile, raise_open_files};
+use switchback_bench::measure::{machine_ns, percentile, process_rss_kib, raise_open_files};
 use switchback_bench::server::{ENVIRONMENT, SDK, Server};
 use switchback_bench::table::{number, render};
 
@@ -101,9 +101,13 @@ async fn measure(words: &[&str]) {
     apps.end().await;
     bare_fleet.end().await;
     bare.end().await;
-    let started_in = restart(server, &folder).await;
+    let (started_in, idle_mib) = restart(server, &folder).await;
     print(&figures, clients, words.contains(&"--markdown"));
-    println!("\nA second start, to the first answer: {} ms.", number(started_in));
+    println!(
+        "\nA second start, to the first answer: {} ms; the server then holds {} MiB.",
+        number(started_in),
+        number(idle_mib)
+    );
 }
 
 async fn one_run(server: &Server, apps: &mut Apps, figures: &mut Figures) {
@@ -193,16 +197,18 @@ impl Commits {
     }
 }
 
-/// How long a start takes on a database that is there already, in milliseconds: the best of five.
-async fn restart(server: Server, folder: &tempfile::TempDir) -> f64 {
+/// How long a start takes on a database that is there already, in milliseconds, the best of five; and
+/// what the server then holds, in MiB.
+async fn restart(server: Server, folder: &tempfile::TempDir) -> (f64, f64) {
     server.end().await;
-    let mut best = f64::INFINITY;
+    let (mut best, mut idle_mib) = (f64::INFINITY, f64::NAN);
     for _ in 0..5 {
         let again = Server::start(folder).await;
         best = best.min(again.started_in.as_secs_f64() * 1e3);
+        idle_mib = process_rss_kib(again.id()) / 1024.0;
         again.end().await;
     }
-    best
+    (best, idle_mib)
 }
 
 fn print(figures: &Figures, clients: usize, markdown: bool) {
