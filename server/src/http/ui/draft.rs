@@ -105,7 +105,10 @@ impl StateDraft {
             prerequisites: state.prerequisites.iter().map(prerequisite_draft).collect(),
             on_value: value_text(&state.on_value, value_type),
             off_value: value_text(&state.off_value, value_type),
-            expires_at: state.expires_at.map(|at| format_at(at, "%Y-%m-%dT%H:%M:%S")).unwrap_or_default(),
+            expires_at: state
+                .expires_at
+                .map(|at| format_at(at, "%Y-%m-%dT%H:%M:%S"))
+                .unwrap_or_default(),
             max_staleness: state.max_staleness_ms.map(units::duration_text).unwrap_or_default(),
             on_stale: on_stale.to_owned(),
             on_stale_value,
@@ -125,8 +128,13 @@ impl StateDraft {
                 .indexes("prerequisites")
                 .iter()
                 .map(|index| {
-                    let text = |name: &str| form.text(&format!("prerequisites.{index}.{name}")).to_owned();
-                    PrerequisiteDraft { flag: text("flag"), state: text("state"), variants: text("variants") }
+                    let text =
+                        |name: &str| form.text(&format!("prerequisites.{index}.{name}")).to_owned();
+                    PrerequisiteDraft {
+                        flag: text("flag"),
+                        state: text("state"),
+                        variants: text("variants"),
+                    }
                 })
                 .collect(),
             on_value: form.text("on_value").to_owned(),
@@ -147,7 +155,9 @@ impl StateDraft {
         let state = FlagState {
             enabled: self.enabled,
             killed: false,
-            rules: rules.map(|(n, rule)| to_rule(rule, &format!("rules[{n}]"), value_type, &mut wrong)).collect(),
+            rules: rules
+                .map(|(n, rule)| to_rule(rule, &format!("rules[{n}]"), value_type, &mut wrong))
+                .collect(),
             variants: to_variants(&self.variants, "variants", value_type, &mut wrong),
             prerequisites: self.to_prerequisites(&mut wrong),
             on_value: keep(read_value("on_value", &self.on_value, value_type), &mut wrong),
@@ -196,7 +206,8 @@ impl StateDraft {
     pub fn apply(&mut self, action: &str) {
         let parts: Vec<&str> = action.split('.').collect();
         let at = |index: usize| parts.get(index).and_then(|text| text.parse::<usize>().ok());
-        let (noun, verb) = (parts.first().copied().unwrap_or_default(), parts.get(1).copied().unwrap_or_default());
+        let (noun, verb) =
+            (parts.first().copied().unwrap_or_default(), parts.get(1).copied().unwrap_or_default());
         match (noun, verb) {
             ("rule", "add") => {
                 let id = self.free_id();
@@ -212,9 +223,14 @@ impl StateDraft {
             ("rule", _) => self.move_rule(verb, at(2)),
             ("constraint", "add") => {
                 if let Some(rule) = at(2).and_then(|index| self.rules.get_mut(index)) {
-                    self.focus = format!("rule-{}-constraint-{}", at(2).unwrap_or(0), rule.constraints.len());
+                    self.focus = format!(
+                        "rule-{}-constraint-{}",
+                        at(2).unwrap_or(0),
+                        rule.constraints.len()
+                    );
                     let operator = "IN".to_owned();
-                    rule.constraints.push(ConstraintDraft { operator, ..ConstraintDraft::default() });
+                    rule.constraints
+                        .push(ConstraintDraft { operator, ..ConstraintDraft::default() });
                 }
             }
             ("constraint", "remove") => {
@@ -225,17 +241,14 @@ impl StateDraft {
             }
             ("variant", "add") => {
                 let fresh = VariantDraft { weight: "50".to_owned(), ..VariantDraft::default() };
-                match at(2) {
-                    Some(index) => {
-                        if let Some(rule) = self.rules.get_mut(index) {
-                            self.focus = format!("rule-{index}-variant-{}", rule.variants.len());
-                            rule.variants.push(fresh);
-                        }
+                if let Some(index) = at(2) {
+                    if let Some(rule) = self.rules.get_mut(index) {
+                        self.focus = format!("rule-{index}-variant-{}", rule.variants.len());
+                        rule.variants.push(fresh);
                     }
-                    None => {
-                        self.focus = format!("variant-{}", self.variants.len());
-                        self.variants.push(fresh);
-                    }
+                } else {
+                    self.focus = format!("variant-{}", self.variants.len());
+                    self.variants.push(fresh);
                 }
             }
             ("variant", "remove") => match (at(2), at(3)) {
@@ -249,7 +262,8 @@ impl StateDraft {
             ("prerequisite", "add") => {
                 self.focus = format!("prerequisite-{}", self.prerequisites.len());
                 let state = "on".to_owned();
-                self.prerequisites.push(PrerequisiteDraft { state, ..PrerequisiteDraft::default() });
+                self.prerequisites
+                    .push(PrerequisiteDraft { state, ..PrerequisiteDraft::default() });
             }
             ("prerequisite", "remove") => remove(&mut self.prerequisites, at(2)),
             _ => {}
@@ -263,7 +277,7 @@ impl StateDraft {
             "down" => (index + 1).min(self.rules.len() - 1),
             "remove" => {
                 self.rules.remove(index);
-                self.focus = "rule-add".to_owned();
+                "rule-add".clone_into(&mut self.focus);
                 return;
             }
             _ => return,
@@ -287,7 +301,8 @@ fn remove<T>(list: &mut Vec<T>, index: Option<usize>) {
 
 fn rule_draft(rule: &Rule, value_type: ValueType) -> RuleDraft {
     let own = |name: &String| PLATFORMS.iter().any(|(known, _)| known == name);
-    let (platforms, others): (Vec<String>, Vec<String>) = rule.platforms.iter().cloned().partition(own);
+    let (platforms, others): (Vec<String>, Vec<String>) =
+        rule.platforms.iter().cloned().partition(own);
     RuleDraft {
         id: rule.id.clone(),
         title: rule.title.clone().unwrap_or_default(),

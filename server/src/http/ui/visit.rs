@@ -54,7 +54,8 @@ impl FromRequest for Visit {
             auth::refuse_cross_site(&request)?;
             let who = auth::caller(&request).await.map_err(|error| UiError::at(error, &request))?;
             let app = request.app_data::<Data<State>>().cloned();
-            let app = app.ok_or_else(|| AppError::Internal("the application is not attached".into()))?;
+            let app =
+                app.ok_or_else(|| AppError::Internal("the application is not attached".into()))?;
             Ok(Self { app, who, request })
         })
     }
@@ -125,7 +126,10 @@ impl Visit {
         let known = last.filter(|key| all.iter().any(|environment| environment.key == *key));
         let first = || all.first().map(|environment| environment.key.clone());
         known.or_else(first).ok_or_else(|| {
-            AppError::Refused("you may not look at any environment; ask an administrator".to_owned()).into()
+            AppError::Refused(
+                "you may not look at any environment; ask an administrator".to_owned(),
+            )
+            .into()
         })
     }
 
@@ -174,7 +178,9 @@ pub async fn remember<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let is_page = request.method() == Method::GET
-        && !["/ui/parts/", "/ui/events", "/ui/search"].iter().any(|p| request.path().starts_with(p));
+        && !["/ui/parts/", "/ui/events", "/ui/search"]
+            .iter()
+            .any(|p| request.path().starts_with(p));
     let had_toast = request.cookie(TOAST).is_some();
     let environment = request.path().split('/').nth(2).unwrap_or_default().to_owned();
     let last = request.cookie(ENVIRONMENT).map(|cookie| cookie.value().to_owned());
