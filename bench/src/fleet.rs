@@ -56,7 +56,8 @@ impl Fleet {
     pub async fn next(&mut self) -> Arrival {
         let line = self.0.next().await;
         let (numbers, frame) = line.split_once('{').expect("figures, then the frame");
-        let mut numbers = numbers.split_whitespace().map(|word| word.parse::<f64>().expect("a number"));
+        let mut numbers =
+            numbers.split_whitespace().map(|word| word.parse::<f64>().expect("a number"));
         let mut number = || numbers.next().expect("five numbers");
         Arrival {
             revision: number() as u64,
@@ -102,9 +103,8 @@ pub async fn run(address: String, token: String, clients: usize) {
 }
 
 async fn open(address: &str, token: &str, number: usize) -> WebSocketStream<TcpStream> {
-    let mut request = format!("ws://{address}/api/v1/stream")
-        .into_client_request()
-        .expect("the address is one");
+    let mut request =
+        format!("ws://{address}/api/v1/stream").into_client_request().expect("the address is one");
     let value = format!("Bearer {token}").parse().expect("the token fits a header");
     request.headers_mut().insert("authorization", value);
     let socket = TcpStream::connect(address).await.expect("the server accepts");

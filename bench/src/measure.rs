@@ -62,7 +62,8 @@ pub fn raise_open_files() -> u64 {
 /// CPU time that a process has used, in nanoseconds.
 pub fn process_cpu_ns(id: u32) -> u64 {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return 0 };
-    let texts = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("schedstat")));
+    let texts =
+        threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("schedstat")));
     texts.flatten().filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
 }
 

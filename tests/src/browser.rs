@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use thirtyfour::extensions::cdp::ChromeDevTools;
 use thirtyfour::prelude::*;
 
 use crate::server::{EMAIL, PASSWORD, Server};
@@ -76,13 +75,13 @@ impl Browser {
 
     /// Changes the window's size and the person's preference.
     pub async fn look(&self, look: Look) {
-        let tools = ChromeDevTools::new(self.window.handle().clone());
+        let tools = self.window.cdp();
         let Look { width, height, dark } = look;
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
-        tools.execute_cdp_with_params("Emulation.setDeviceMetricsOverride", size).await.unwrap();
+        tools.send_raw("Emulation.setDeviceMetricsOverride", size).await.unwrap();
         let scheme = if dark { "dark" } else { "light" };
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        tools.execute_cdp_with_params("Emulation.setEmulatedMedia", media).await.unwrap();
+        tools.send_raw("Emulation.setEmulatedMedia", media).await.unwrap();
     }
 
     /// Opens a page.
@@ -151,7 +150,8 @@ impl Browser {
 
     /// What the accessibility checker finds on this page; empty is good.
     pub async fn violations(&self) -> Vec<String> {
-        let axe = std::fs::read_to_string(AXE).expect("axe-core: run the tests with `cargo xtask test`");
+        let axe =
+            std::fs::read_to_string(AXE).expect("axe-core: run the tests with `cargo xtask test`");
         self.window.execute(format!("{axe}; window.axe = axe;"), vec![]).await.unwrap();
         let run = "const done = arguments[0]; axe.run().then(r => done(r.violations), e => done([{id: String(e), nodes: []}]));";
         let found = self.window.execute_async(run, vec![]).await.unwrap();

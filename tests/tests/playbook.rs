@@ -248,7 +248,29 @@ async fn losing_the_database_does_not_lose_the_clients() {
     assert!(newcomer.status().live, "a known token connects from memory");
     assert!(flags.status().live);
 
+    // Off works all the same, and the clients hear of it.
+    let user = Context::new().user_id("u1");
+    assert!(flags.is_enabled("auth_rollout", &user));
+    let kill = "/api/v1/environments/production/flags/auth_rollout/killed";
+    api.put(kill, json!({"killed": true, "reason": "it hurts, and the database is away"})).await;
+    eventually("the kill reaches the client", || async {
+        (!flags.is_enabled("auth_rollout", &user)).then_some(())
+    })
+    .await;
+
     other.tamper(&format!("ALTER DATABASE \"{name}\" WITH ALLOW_CONNECTIONS true")).await;
+    let killed = eventually("the kill is in the database", || async {
+        let changes =
+            api.send(Method::GET, "/api/v1/changes?subject=auth_rollout&limit=1", None).await;
+        let change = changes.body["items"][0]["change"].clone();
+        (change["action"] == json!("kill")).then_some(change)
+    })
+    .await;
+    assert_eq!(
+        (&killed["emergency"], &killed["actor"]),
+        (&json!(true), &json!("token:first admin token"))
+    );
+    assert!(!flags.is_enabled("auth_rollout", &user));
     let body = json!({"enabled": false, "reason": "x"});
     let url = "/api/v1/environments/production/flags/auth_enabled/enabled";
     let done = eventually("writes work again", || async {

@@ -1,5 +1,7 @@
 //! Flags: find, make, change, kill, restore, explain.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use switchback_core::context::ContextBody;
 use switchback_core::model::{
@@ -110,6 +112,8 @@ pub struct StateWrite {
 /// A flag's shown lifetime is over, or it has not moved for this long while fully on, in days.
 const STALE_AFTER_DAYS: i64 = 30;
 const DAY_MS: i64 = 86_400_000;
+/// How long a kill waits for the database before it acts from memory.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
 const TEXT_MAX: usize = 2_000;
 
 impl App {
@@ -294,10 +298,20 @@ impl App {
     ) -> Result<ChangedFlag, AppError> {
         who.must(Role::Operator, environment, "kill flags")?;
         let action = if killed { "kill" } else { "lift kill" };
-        self.change_flag(who, environment, key, action, reason, |before, _| {
-            Ok(FlagState { killed, ..before.clone() })
-        })
-        .await
+        let decide = |before: &FlagState, _| Ok(FlagState { killed, ..before.clone() });
+        if !killed {
+            return self.change_flag(who, environment, key, action, reason, decide).await;
+        }
+        // Off must always work: a database that is away, or slow, does not stand in the way.
+        if self.store_is_up() {
+            let write = self.change_flag(who, environment, key, action, reason, decide);
+            match tokio::time::timeout(KILL_PATIENCE, write).await {
+                Ok(Err(AppError::Unavailable(_))) | Err(_) => {}
+                Ok(done) => return done,
+            }
+        }
+        self.stamp_in(who, environment, reason).await?;
+        self.kill_from_memory(who, environment, key, reason).await
     }
 
     /// Sets the share of one rule (the only one, or a new one for everybody when there is none).

@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod diff;
+mod emergency;
 pub mod environments;
 pub mod error;
 pub mod flags;
@@ -34,11 +35,12 @@ pub use who::{EVERYWHERE, Who, role_name};
 use crate::config::Config;
 use crate::live::{Hub, News};
 use crate::metrics::Metrics;
+use emergency::EmergencyJournal;
 use ids::{Clock, Ids};
 use playbooks::Catalogue;
 use status_page::StatusBoard;
 use tokens::TokenCache;
-use users::SignInBrake;
+use users::{SessionCache, SignInBrake};
 
 /// The application: everything that use cases need, handed in once.
 pub struct App {
@@ -64,6 +66,8 @@ pub struct App {
     pub metrics: Metrics,
     pub(crate) tokens: TokenCache,
     pub(crate) brake: SignInBrake,
+    pub(crate) emergency: EmergencyJournal,
+    pub(crate) sessions: SessionCache,
     pub(crate) usage: usage::Counts,
     pub(crate) runner: Notify,
     pub(crate) driving: std::sync::Mutex<std::collections::BTreeSet<String>>,
@@ -94,6 +98,8 @@ impl App {
             tasks: tasks::Tasks::default(),
             metrics: Metrics::new(),
             tokens: TokenCache::default(),
+            emergency: EmergencyJournal::open(&config.data_dir),
+            sessions: SessionCache::default(),
             brake: SignInBrake::new(config.sign_in.free_attempts),
             usage: usage::Counts::default(),
             runner: Notify::new(),
@@ -110,6 +116,8 @@ impl App {
 
     /// Fills what is served from memory: environments, feeds, the status page.
     pub async fn warm_up(&self) -> Result<(), StoreError> {
+        self.reconcile_kills().await?;
+        self.recheck_tokens().await?;
         for environment in self.store.list_environments().await? {
             self.remember_environment(&environment);
             self.hub.feed(&environment.key, None).await?;

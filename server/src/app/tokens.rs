@@ -166,13 +166,20 @@ impl App {
         self.hub.close_token(id);
     }
 
-    /// Closes the sockets of tokens whose revocation was announced and not heard.
+    /// Reads all tokens: those that were revoked unheard lose their sockets, the others can be checked
+    /// while the database is away.
     pub(crate) async fn recheck_tokens(&self) -> Result<(), StoreError> {
-        let tokens = self.store.list_tokens().await?;
-        for token in tokens.iter().filter(|token| token.revoked_at.is_some()) {
-            if self.tokens.knows(&token.id) {
-                self.on_token_revoked(&token.id);
+        let now = self.clock.now();
+        for (hash, token) in self.store.list_token_hashes().await?.into_iter().take(CACHE_MAX) {
+            let known = self.tokens.get(&hash);
+            if token.revoked_at.is_some() {
+                if known.is_some_and(|known| known.token.revoked_at.is_none()) {
+                    self.on_token_revoked(&token.id);
+                }
+                continue;
             }
+            let touched_at = known.map_or(0, |known| known.touched_at);
+            self.tokens.put(hash, Known { token, checked_at: now, touched_at });
         }
         Ok(())
     }
@@ -194,11 +201,6 @@ impl TokenCache {
     fn forget(&self, id: &str) {
         let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, known| known.token.id != id);
-    }
-
-    fn knows(&self, id: &str) -> bool {
-        let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        all.values().any(|known| known.token.id == id)
     }
 }
 

@@ -69,6 +69,35 @@ fn delay_ms(over: u32) -> i64 {
     if over == 0 { 0 } else { (1_000_i64 << (over - 1).min(20)).min(DELAY_MAX_MS) }
 }
 
+/// People seen lately, by the hash of their cookie, so that a database that is away locks nobody out.
+#[derive(Default)]
+pub(crate) struct SessionCache {
+    known: Mutex<HashMap<String, (Who, Millis)>>,
+}
+
+/// How long someone may go on without the database confirming their session, in milliseconds.
+const SESSION_TRUST_MS: i64 = HOUR_MS;
+const SESSIONS_MAX: usize = 1_000;
+
+impl SessionCache {
+    fn put(&self, hash: String, who: &Who, now: Millis) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= SESSIONS_MAX {
+            known.clear();
+        }
+        known.insert(hash, (who.clone(), now));
+    }
+
+    fn get(&self, hash: &str, now: Millis) -> Option<Who> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(hash).filter(|(_, at)| now - at < SESSION_TRUST_MS).map(|(who, _)| who.clone())
+    }
+
+    fn forget(&self, hash: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(hash);
+    }
+}
+
 /// A person to add.
 #[derive(Clone, Debug)]
 pub struct UserDraft {
@@ -137,17 +166,34 @@ impl App {
         Ok(secret)
     }
 
-    /// Who a session cookie belongs to.
+    /// Who a session cookie belongs to; from memory while the database is away.
     pub async fn who_has_session(&self, secret: &str) -> Result<Who, AppError> {
         let hash = ids::hash(secret);
+        match self.look_up_session(&hash).await {
+            Err(AppError::Unavailable(error)) => {
+                let known = self.sessions.get(&hash, self.clock.now());
+                known.ok_or(AppError::Unavailable(error))
+            }
+            Ok(who) => {
+                self.sessions.put(hash, &who, self.clock.now());
+                Ok(who)
+            }
+            Err(error) => {
+                self.sessions.forget(&hash);
+                Err(error)
+            }
+        }
+    }
+
+    async fn look_up_session(&self, hash: &str) -> Result<Who, AppError> {
         let now = self.clock.now();
-        let session = self.store.find_session(&hash).await?.ok_or(AppError::Unauthorized)?;
+        let session = self.store.find_session(hash).await?.ok_or(AppError::Unauthorized)?;
         if session.expires_at <= now {
             return Err(AppError::Unauthorized);
         }
         if now - session.last_seen_at > TOUCH_MS {
             let expires_at = now + self.config.sign_in.idle_hours * HOUR_MS;
-            self.store.touch_session(&hash, now, expires_at).await?;
+            self.store.touch_session(hash, now, expires_at).await?;
         }
         let user = self.store.get_user(&session.user_id).await?;
         let name = user.email;
@@ -156,7 +202,9 @@ impl App {
 
     /// Ends a session.
     pub async fn sign_out(&self, secret: &str) -> Result<(), AppError> {
-        Ok(self.store.delete_session(&ids::hash(secret)).await?)
+        let hash = ids::hash(secret);
+        self.sessions.forget(&hash);
+        Ok(self.store.delete_session(&hash).await?)
     }
 
     /// Whether nobody has an account yet.

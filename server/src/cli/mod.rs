@@ -164,7 +164,7 @@ fn run(cli: Cli) -> Outcome {
             config::run(&command, &load(&settings, &variables)?);
             Ok(())
         }
-        Some(Command::Demo(options)) => demo::run(&options),
+        Some(Command::Demo(options)) => demo::run(&options, settings.listen),
         Some(Command::Flag { target, command }) => {
             in_runtime(flag::run(target.client(&variables)?, command))
         }

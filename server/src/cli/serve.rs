@@ -61,7 +61,7 @@ pub struct Started {
     /// What to tell whoever started it.
     pub hints: Vec<String>,
     /// Held for as long as the embedded database is in use.
-    _lock: Option<File>,
+    pub(super) _lock: Option<File>,
 }
 
 /// Opens everything and listens. The errors are readable lines that say what to do.
@@ -159,7 +159,8 @@ fn explain(config: &Config, error: StoreError) -> Failure {
     })
 }
 
-fn start_logging(config: &Config) -> Result<(), Failure> {
+/// Sends log lines to standard error.
+pub(super) fn start_logging(config: &Config) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|error| Failure::new(format!("log is `{}`: {error}", config.log)))?;
     let builder = tracing_subscriber::fmt()
@@ -174,20 +175,23 @@ fn start_logging(config: &Config) -> Result<(), Failure> {
 }
 
 /// The signals that end the server; they count from the moment that this returns.
-struct Signals {
+/// The signals that end a server.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    /// Listens from now on.
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    async fn wait(&mut self) {
+    /// Returns when the server shall end.
+    pub(super) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
-use switchback_core::{Context, Ruleset};
 use switchback_core::model::{Document, FlagEntry, Millis, Revision};
 use switchback_core::wire::{Delta, FlagValue, Notice, ServerFrame, Values};
+use switchback_core::{Context, Ruleset};
 use switchback_store::Moved;
 use tokio::sync::watch;
 
@@ -257,6 +257,17 @@ impl Feed {
         if let Some(project) = &self.project {
             document.flags.retain(|_, flag| belongs(flag, project));
         }
+        self.install(Snapshot::new(document, known_at));
+    }
+
+    /// Kills a flag here and now, while the store cannot be asked. The document gets an epoch of its
+    /// own: clients take it as a whole, and take the store's document again when that is back.
+    pub fn kill(&self, key: &str, mark: &str, known_at: Millis) {
+        let mut document = (*self.current().document).clone();
+        let Some(FlagEntry::Known(flag)) = document.flags.get_mut(key) else { return };
+        flag.state.killed = true;
+        let base = document.epoch.split('~').next().unwrap_or_default().to_owned();
+        document.epoch = format!("{base}~{mark}");
         self.install(Snapshot::new(document, known_at));
     }
 

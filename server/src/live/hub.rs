@@ -139,6 +139,14 @@ impl Hub {
         Ok(())
     }
 
+    /// Kills a flag for this node's clients, while the store cannot be asked.
+    pub fn kill_in_memory(&self, environment: &str, key: &str, mark: &str) {
+        for feed in self.feeds_of(environment) {
+            feed.kill(key, mark, self.clock.now());
+        }
+        self.publish(News::Environment(environment.to_owned()));
+    }
+
     /// Tells the apps what there is to tell.
     pub async fn refresh_notices(&self, environment: &str) -> Result<(), StoreError> {
         let now = self.clock.now();
@@ -240,9 +248,12 @@ impl Hub {
         }
     }
 
-    /// True where a feed of this environment is behind a revision.
+    /// True where a feed of this environment is behind a revision, or acted without the store.
     pub fn knows_older(&self, environment: &str, revision: Revision) -> bool {
-        self.feeds_of(environment).iter().any(|f| f.current().document.revision < revision)
+        self.feeds_of(environment).iter().any(|feed| {
+            let document = &feed.current().document;
+            document.revision < revision || document.epoch.contains('~')
+        })
     }
 
     fn feeds(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Scope, Arc<Feed>>> {

@@ -20,6 +20,7 @@ const NODE_ALIVE_MS: i64 = 10_000;
 
 /// Takes over one piece of news, from this node or another.
 pub async fn on_news(app: &App, news: News) -> Result<(), StoreError> {
+    app.reconcile_kills().await?;
     match &news {
         News::Environment(key) => return app.hub.refresh(key).await,
         News::Token(id) => app.on_token_revoked(id),
@@ -83,6 +84,7 @@ pub async fn poll(app: Arc<App>) {
 
 async fn catch_up(app: &App) {
     let result = async {
+        app.reconcile_kills().await?;
         for environment in app.store.list_environments().await? {
             app.remember_environment(&environment);
             if app.hub.knows_older(&environment.key, environment.revision) {

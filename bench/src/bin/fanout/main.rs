@@ -51,14 +51,27 @@ async fn compare(words: &[&str]) {
     let rounds = after("--rounds").unwrap_or(ROUNDS).max(1);
     let sizes = after("--clients").map_or_else(|| vec![1_000, 10_000], |clients| vec![clients]);
     let head = [
-        "server", "clients", "rounds", "first ms", "p50 ms", "p99 ms", "last ms", "best last ms",
-        "answer to last ms", "last ÷ floor", "best ÷ floor", "CPU µs/msg", "CPU ÷ floor",
+        "server",
+        "clients",
+        "rounds",
+        "first ms",
+        "p50 ms",
+        "p99 ms",
+        "last ms",
+        "best last ms",
+        "answer to last ms",
+        "last ÷ floor",
+        "best ÷ floor",
+        "CPU µs/msg",
+        "CPU ÷ floor",
         "RSS KiB/conn",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for clients in sizes {
         if open_files < clients as u64 + 100 {
-            println!("{clients} clients need more open files than the {open_files} allowed; skipped");
+            println!(
+                "{clients} clients need more open files than the {open_files} allowed; skipped"
+            );
             continue;
         }
         let (alone_ms, ours, bare) = measure(clients, rounds).await;
