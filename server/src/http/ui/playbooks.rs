@@ -297,7 +297,7 @@ fn known<T>(answer: &Known<T>, say: impl Fn(&T) -> String) -> String {
 fn steps_of(preview: &Preview) -> Vec<StepLine> {
     let line = |step: &switchback_playbook::preview::StepPreview| StepLine {
         title: step.title.clone(),
-        does: Words::default().ticked(&step.does),
+        does: super::run_view::said_once(&step.title, &step.does),
         kind: step.kind.clone(),
         runs: match &step.runs {
             Known::Known(true) => String::new(),

@@ -182,7 +182,7 @@ fn step_line(
     StepLine {
         id: step.id.clone(),
         title: step.title.clone(),
-        does: Words::default().ticked(&step.does),
+        does: said_once(&step.title, &step.does),
         state: state_key(view.state),
         word: word.to_owned(),
         class,
@@ -213,6 +213,11 @@ fn state_key(state: StepState) -> &'static str {
         StepState::UndoFailed => "undo_failed",
         StepState::Skipped => "skipped",
     }
+}
+
+/// What a step does, unless its title says it already.
+pub fn said_once(title: &str, does: &str) -> Words {
+    if title == does { Words::default() } else { Words::default().ticked(does) }
 }
 
 /// What a step left behind, in words: the values that a person can use.
