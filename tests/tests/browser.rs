@@ -26,7 +26,30 @@ async fn someone_signs_in() {
     browser.quit().await;
 }
 
-/// The first administrator comes by the link that the start printed.
+/// The first administrator comes by the link that the start printed; it works once. The SDK token that
+/// it printed connects an app.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_sets_up() {
+    let backend = Backend::sqlite();
+    let (server, link, token) = Server::start_fresh(&backend);
+    let browser = Browser::start().await;
+
+    browser.open(&link).await;
+    browser.fill("[name=email]", "grace@example.com").await;
+    browser.fill("[name=password]", "a longer password").await;
+    browser.click("form button.primary").await;
+    browser.see("nav.rail", "Overview").await;
+
+    browser.open(&link).await;
+    browser.see("body", "used or replaced").await;
+    let app = Switchback::builder().url(&server.url).token(token).app("first").build().await.unwrap();
+    browser.open(&format!("{}/ui/development/clients", server.url)).await;
+    browser.see("main", "first").await;
+    app.shutdown().await;
+    browser.quit().await;
+}
+
+/// A flag is made and ramped by group and platform, with the difference shown before it is saved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flag_is_made_and_ramped() {
     let backend = Backend::sqlite();
