@@ -18,6 +18,7 @@ mod home;
 mod incidents;
 mod live;
 mod log;
+mod outage;
 mod overview;
 mod playbooks;
 mod restore;
