@@ -1,6 +1,10 @@
 //! Light clients: sockets that say hello, note when each delta came, and acknowledge it.
 #![expect(clippy::print_stdout, reason = "its output is read by the process that started it")]
-#![expect(clippy::expect_used, reason = "a benchmark that cannot go on says where and ends")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a benchmark that cannot go on says where and ends"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

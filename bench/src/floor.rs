@@ -1,7 +1,11 @@
 //! The floor: what a bare broadcast over WebSockets costs, with the same library as the clients', small
 //! buffers, one task per socket and nothing else. It sends each line of its input to everybody.
 #![expect(clippy::print_stdout, reason = "its output is read by the process that started it")]
-#![expect(clippy::expect_used, reason = "a benchmark that cannot go on says where and ends")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a benchmark that cannot go on says where and ends"
+)]
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::{TcpListener, TcpStream};

@@ -1,5 +1,9 @@
 //! A second process of the same program, spoken with in lines. It ends when its input does.
-#![expect(clippy::expect_used, reason = "a benchmark that cannot go on says where and ends")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a benchmark that cannot go on says where and ends"
+)]
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// Longer than anything that is waited for here takes.
-const LINE_WITHIN: Duration = Duration::from_secs(60);
+const LINE_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running helper; killed when dropped.
 pub struct Helper {

@@ -1,5 +1,9 @@
 //! The real server in a process of its own, on a temporary SQLite database.
-#![expect(clippy::expect_used, reason = "a benchmark that cannot go on says where and ends")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a benchmark that cannot go on says where and ends"
+)]
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -140,6 +140,8 @@ async fn prepare(app: &Arc<App>) -> Outcome {
 
 fn print(console: &str, shop: &str, secrets: &Secrets, clients: usize) {
     let Secrets { password, api, .. } = secrets;
+    // As it was called, so that the lines can be pasted into the same shell.
+    let own = std::env::args().next().unwrap_or_else(|| "switchback".to_owned());
     let target = format!("--url {console} --token '{api}'");
     say(format!(
         "\
@@ -151,11 +153,11 @@ Switchback's demo. {clients} apps connect; everything lies in a temporary folder
 
 Look at the shop, and then
   1. let everybody in, as if sign-in were broken:
-     switchback playbook run auth-rollback {target} --env production --reason 'sign-in is broken'
+     {own} playbook run auth-rollback {target} --env production --reason 'sign-in is broken'
   2. bring sign-in back, share by share:
-     switchback playbook run auth-restore {target} --env production --reason 'sign-in is repaired' --input soak=2s
+     {own} playbook run auth-restore {target} --env production --reason 'sign-in is repaired' --input soak=2s
   3. see who was told what, and prove that nobody changed the log:
-     switchback log verify {target}
+     {own} log verify {target}
 "
     ));
 }

@@ -20,7 +20,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use switchback_bench::fleet::{self, Fleet};
 use switchback_bench::floor;
 use switchback_bench::helper::Helper;
-use switchback_bench::measure::{machine_ns, percentile, raise_open_files};
+use switchback_bench::measure::{machine_ns, percentile, process_rss_kib, raise_open_files};
 use switchback_bench::server::{ENVIRONMENT, SDK, Server};
 use switchback_bench::table::{number, render};
 
@@ -35,7 +35,7 @@ const COMMITS_TO_INCIDENT: usize = 8;
 /// How often it is asked whether everybody has it, and whether the incident is there.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// A run that takes longer has failed.
-const RUN_WITHIN: Duration = Duration::from_secs(60);
+const RUN_WITHIN: Duration = Duration::from_mins(1);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -101,9 +101,13 @@ async fn measure(words: &[&str]) {
     apps.end().await;
     bare_fleet.end().await;
     bare.end().await;
-    let started_in = restart(server, &folder).await;
+    let (started_in, idle_mib) = restart(server, &folder).await;
     print(&figures, clients, words.contains(&"--markdown"));
-    println!("\nA second start, to the first answer: {} ms.", number(started_in));
+    println!(
+        "\nA second start, to the first answer: {} ms; the server then holds {} MiB.",
+        number(started_in),
+        number(idle_mib)
+    );
 }
 
 async fn one_run(server: &Server, apps: &mut Apps, figures: &mut Figures) {
@@ -123,17 +127,17 @@ async fn one_run(server: &Server, apps: &mut Apps, figures: &mut Figures) {
         let count = |name: &str| answer[name].as_u64().unwrap_or(0);
         count("connected") > 0 && count("acked") * 100 >= count("connected") * 99
     };
-    let has_any = |answer: &Value| answer["items"].as_array().is_some_and(|all| !all.is_empty());
-    let (in_force, (acknowledged, _), (visible, incidents)) =
-        tokio::time::timeout(RUN_WITHIN, async {
-            tokio::join!(
-                apps.have(goal),
-                until(server, &convergence, has_99),
-                until(server, "/api/v1/incidents?open=true", has_any),
-            )
-        })
-        .await
-        .expect("a run takes no minute");
+    // The public page, as a customer reads it: what is open stands under this heading.
+    let is_told = |page: &Value| page.as_str().is_some_and(|page| page.contains("<h2>Now</h2>"));
+    let reached = async {
+        tokio::join!(
+            apps.have(goal),
+            until(server, &convergence, has_99),
+            until(server, "/status", is_told),
+        )
+    };
+    let (in_force, (acknowledged, _), (visible, _)) =
+        tokio::time::timeout(RUN_WITHIN, reached).await.expect("a run takes no minute");
     figures.in_force.push(since(in_force.0));
     figures.acknowledged.push(since(acknowledged));
     figures.visible.push(since(visible));
@@ -142,6 +146,7 @@ async fn one_run(server: &Server, apps: &mut Apps, figures: &mut Figures) {
     let over = |answer: &Value| answer["run"]["finished_at"].is_i64();
     let ended = tokio::time::timeout(RUN_WITHIN, until(server, &run, over));
     ended.await.expect("the run ends");
+    let incidents = server.get("/api/v1/incidents?open=true").await;
     let incident = incidents["items"][0]["id"].as_str().expect("the incident has an id");
     let resolve = json!({"status": "resolved", "body": "The benchmark goes on."});
     server
@@ -192,16 +197,18 @@ impl Commits {
     }
 }
 
-/// How long a start takes on a database that is there already, in milliseconds: the best of five.
-async fn restart(server: Server, folder: &tempfile::TempDir) -> f64 {
+/// How long a start takes on a database that is there already, in milliseconds, the best of five; and
+/// what the server then holds, in MiB.
+async fn restart(server: Server, folder: &tempfile::TempDir) -> (f64, f64) {
     server.end().await;
-    let mut best = f64::INFINITY;
+    let (mut best, mut idle_mib) = (f64::INFINITY, f64::NAN);
     for _ in 0..5 {
         let again = Server::start(folder).await;
         best = best.min(again.started_in.as_secs_f64() * 1e3);
+        idle_mib = process_rss_kib(again.id()) / 1024.0;
         again.end().await;
     }
-    best
+    (best, idle_mib)
 }
 
 fn print(figures: &Figures, clients: usize, markdown: bool) {
@@ -218,7 +225,7 @@ fn print(figures: &Figures, clients: usize, markdown: bool) {
     for (name, all, floor) in [
         ("99 % have it in force", &figures.in_force, floor_flags),
         ("99 % acknowledged, by the API", &figures.acknowledged, floor_flags),
-        ("incident visible", &figures.visible, floor_incident),
+        ("incident on the status page", &figures.visible, floor_incident),
         ("floor: 6 commits, 1 broadcast", &figures.floor_flags, floor_flags),
         ("floor: 8 commits", &figures.floor_incident, floor_incident),
     ] {

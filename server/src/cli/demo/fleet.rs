@@ -99,7 +99,8 @@ impl Fleet {
             if number < super::storefront::PHONES { number % 2 } else { number % APPS.len() };
         let Some((app, platform, versions)) = APPS.get(kind) else { return Ok(()) };
         // Most are on the newest version.
-        let age = [0, 0, 0, 1, 0, 0, 2].get(number / APPS.len() % 7).copied().unwrap_or(0);
+        let age =
+            [0, 0, 0, 1, 0, 0, 2].get((number / APPS.len() + number) % 7).copied().unwrap_or(0);
         let version = versions.iter().rev().cycle().nth(age).copied().unwrap_or_default();
         let client = Switchback::builder()
             .url(&self.url)
