@@ -42,7 +42,8 @@ async fn a_newcomer_sets_up() {
 
     browser.open(&link).await;
     browser.see("body", "used or replaced").await;
-    let app = Switchback::builder().url(&server.url).token(token).app("first").build().await.unwrap();
+    let app =
+        Switchback::builder().url(&server.url).token(token).app("first").build().await.unwrap();
     browser.open(&format!("{}/ui/development/clients", server.url)).await;
     browser.see("main", "first").await;
     app.shutdown().await;

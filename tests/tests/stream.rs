@@ -132,7 +132,8 @@ on_both! {
         let api = server.api();
         let url = format!("{PROD}/flags/auth_bypass");
         let seen = api.get(&url).await["revision"].clone();
-        let at = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64 + 1_500;
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let at = i64::try_from(now).unwrap() + 1_500;
         let state = json!({"enabled": true, "expires_at": at});
         api.put(&format!("{url}/state"), json!({"state": state, "revision": seen, "reason": "for a moment"})).await;
         let mut stream = Stream::connect(&server.url, BROWSER, hello("web")).await;

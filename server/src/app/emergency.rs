@@ -147,7 +147,7 @@ impl App {
             let (environment, flag) = (kill.environment.as_str(), kill.flag.as_str());
             match self.store.change_flag(environment, flag, "kill", &by, decide).await {
                 Ok(_) => {
-                    tracing::info!(flag.key = flag, "the kill of `{flag}` is in the database now")
+                    tracing::info!(flag.key = flag, "the kill of `{flag}` is in the database now");
                 }
                 Err(StoreError::NotFound { .. }) => {
                     tracing::warn!(flag.key = flag, "`{flag}`, killed from memory, is gone");
