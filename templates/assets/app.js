@@ -448,6 +448,9 @@ function prepare(root) {
   own("[data-toast]").forEach(keepToast);
   own(".table-wrap").forEach((box) => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; });
   own("[data-palette]").forEach((input) => input.addEventListener("focus", () => { input.blur(); openPalette(); }));
+  own("[popover]").forEach((panel) => panel.addEventListener("toggle", (event) => {
+    if (event.newState === "open") $("textarea[autofocus]", panel)?.select();
+  }));
   tickTimes();
 }
 

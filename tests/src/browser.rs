@@ -150,7 +150,8 @@ impl Browser {
 
     /// What the accessibility checker finds on this page; empty is good.
     pub async fn violations(&self) -> Vec<String> {
-        let axe = std::fs::read_to_string(AXE).expect("axe-core: run the tests with `cargo xtask test`");
+        let axe =
+            std::fs::read_to_string(AXE).expect("axe-core: run the tests with `cargo xtask test`");
         self.window.execute(format!("{axe}; window.axe = axe;"), vec![]).await.unwrap();
         let run = "const done = arguments[0]; axe.run().then(r => done(r.violations), e => done([{id: String(e), nodes: []}]));";
         let found = self.window.execute_async(run, vec![]).await.unwrap();
@@ -176,7 +177,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.driver.kill();
+        // SIGTERM, not SIGKILL: the driver then ends its browser too.
+        let _ = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
         let _ = self.driver.wait();
     }
 }

@@ -69,6 +69,29 @@ impl Server {
         Self { child, url }
     }
 
+    /// Starts a server as a newcomer does: nobody has an account. Returns the set-up link and the SDK
+    /// token that it printed.
+    pub fn start_fresh(backend: &Backend) -> (Self, String, String) {
+        let mut command = Command::new(program());
+        command
+            .env_clear()
+            .env("SWITCHBACK_LOG", "warn")
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(backend.folder.path())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the server starts");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut after = |mark: &str| {
+            let line = lines.next().expect("the server says where to go next").unwrap();
+            line.split_once(mark).unwrap_or_else(|| panic!("{line}")).1.to_owned()
+        };
+        let url = after("listens on ");
+        let token = after("shown once: ");
+        let link = after("works once: ");
+        std::thread::spawn(move || lines.for_each(drop));
+        (Self { child, url }, link, token)
+    }
+
     /// The API, as administrator.
     pub fn api(&self) -> Api {
         Api::new(&self.url, ADMIN)

@@ -26,7 +26,31 @@ async fn someone_signs_in() {
     browser.quit().await;
 }
 
-/// The first administrator comes by the link that the start printed.
+/// The first administrator comes by the link that the start printed; it works once. The SDK token that
+/// it printed connects an app.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_sets_up() {
+    let backend = Backend::sqlite();
+    let (server, link, token) = Server::start_fresh(&backend);
+    let browser = Browser::start().await;
+
+    browser.open(&link).await;
+    browser.fill("[name=email]", "grace@example.com").await;
+    browser.fill("[name=password]", "a longer password").await;
+    browser.click("form button.primary").await;
+    browser.see("nav.rail", "Overview").await;
+
+    browser.open(&link).await;
+    browser.see("body", "used or replaced").await;
+    let app =
+        Switchback::builder().url(&server.url).token(token).app("first").build().await.unwrap();
+    browser.open(&format!("{}/ui/development/clients", server.url)).await;
+    browser.see("main", "first").await;
+    app.shutdown().await;
+    browser.quit().await;
+}
+
+/// A flag is made and ramped by group and platform, with the difference shown before it is saved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flag_is_made_and_ramped() {
     let backend = Backend::sqlite();
@@ -54,7 +78,10 @@ async fn a_flag_is_made_and_ramped() {
 
     let flag = server.api().get("/api/v1/environments/production/flags/new_checkout").await;
     let rule = &flag["state"]["rules"][0];
-    assert_eq!((&rule["percent"], &rule["groups"], &rule["platforms"]), (&json!(25), &json!(["beta"]), &json!(["ios"])));
+    assert_eq!(
+        (&rule["percent"], &rule["groups"], &rule["platforms"]),
+        (&json!(25), &json!(["beta"]), &json!(["ios"]))
+    );
     browser.quit().await;
 }
 
@@ -102,10 +129,24 @@ async fn every_page_is_accessible() {
 
     let mut pages: Vec<String> = vec!["/sign-in".to_owned(), "/status".to_owned()];
     for page in [
-        "", "/flags", "/flags/new", "/flags/auth_rollout", "/flags/auth_rollout?tab=try",
-        "/flags/auth_rollout?tab=activity", "/flags/auth_rollout?tab=history",
-        "/flags/auth_rollout?tab=settings", "/segments", "/segments/staff", "/segments/new", "/clients",
-        "/playbooks", "/playbooks/auth-rollback", "/incidents", "/incidents/new", "/log", "/restore",
+        "",
+        "/flags",
+        "/flags/new",
+        "/flags/auth_rollout",
+        "/flags/auth_rollout?tab=try",
+        "/flags/auth_rollout?tab=activity",
+        "/flags/auth_rollout?tab=history",
+        "/flags/auth_rollout?tab=settings",
+        "/segments",
+        "/segments/staff",
+        "/segments/new",
+        "/clients",
+        "/playbooks",
+        "/playbooks/auth-rollback",
+        "/incidents",
+        "/incidents/new",
+        "/log",
+        "/restore",
     ] {
         pages.push(format!("{PROD}{page}"));
     }
@@ -114,7 +155,11 @@ async fn every_page_is_accessible() {
     for page in ["people", "tokens", "environments"] {
         pages.push(format!("/ui/settings/{page}"));
     }
-    pages.extend(["/docs/errors".to_owned(), "/docs/api".to_owned(), format!("{PROD}/nothing-here")]);
+    pages.extend([
+        "/docs/errors".to_owned(),
+        "/docs/api".to_owned(),
+        format!("{PROD}/nothing-here"),
+    ]);
 
     let mut found = Vec::new();
     for (index, page) in pages.iter().enumerate() {
@@ -125,7 +170,9 @@ async fn every_page_is_accessible() {
             browser.look(look).await;
             browser.open(&format!("{}{page}", server.url)).await;
             let violations = browser.violations().await;
-            found.extend(violations.into_iter().map(|line| format!("{page} at {} px: {line}", look.width)));
+            found.extend(
+                violations.into_iter().map(|line| format!("{page} at {} px: {line}", look.width)),
+            );
         }
         browser.look(WIDE).await;
     }

@@ -12,6 +12,19 @@ use switchback_tests::{Api, Backend, Server, Stream, eventually, on_both};
 
 const REASON: &str = "sign-in fails for everybody";
 
+/// A playbook of the operator's own, with a step that takes a second person.
+const ASKED: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: asked, title: Ask first, owner: team-auth}
+spec:
+  deadline: 2m
+  steps:
+    - id: off
+      approve: {roles: [admin], min: 1, timeout: 60s, on_timeout: stop, message: Take the new sign-in away?}
+      flag.set: {key: auth_rollout, value: false}
+";
+
 async fn start(api: &Api, playbook: &str) -> String {
     let body = json!({"environment": "production", "reason": REASON});
     let run = api.post(&format!("/api/v1/playbooks/{playbook}/runs"), body).await;
@@ -165,6 +178,35 @@ on_both! {
         }
     }
 
+    /// A step that waits for people waits; who started the run has no vote; another's word starts it.
+    async fn somebody_else_approves(backend: Backend) {
+        let runbooks = backend.folder.path().join("runbooks");
+        std::fs::create_dir(&runbooks).unwrap();
+        std::fs::write(runbooks.join("asked.yaml"), ASKED).unwrap();
+        let folder = runbooks.display().to_string();
+        let server = Server::start_on(&backend, "127.0.0.1:0", &[("SWITCHBACK_RUNBOOKS_DIR", &folder)]);
+        let api = server.api();
+        let run = start(&api, "asked").await;
+        eventually("the run waits for people", || async {
+            let detail = api.get(&format!("/api/v1/runs/{run}")).await;
+            (detail["state"] == json!("waiting_approval")).then_some(())
+        })
+        .await;
+
+        let url = format!("/api/v1/runs/{run}/steps/off/approval");
+        let own = api.send(Method::POST, &url, Some(json!({"approve": true}))).await;
+        assert_eq!(own.status, StatusCode::CONFLICT, "{}", own.body);
+        let made = api.post("/api/v1/tokens", json!({"name": "grace", "kind": "api", "role": "admin"})).await;
+        let grace = Api::new(&server.url, made["token"].as_str().unwrap());
+        let said = grace.send(Method::POST, &url, Some(json!({"approve": true, "comment": "go"}))).await;
+        assert_eq!(said.status, StatusCode::ACCEPTED, "{}", said.body);
+
+        let detail = ended(&api, &run).await;
+        assert_eq!(detail["state"], json!("succeeded"), "{detail}");
+        let flag = api.get("/api/v1/environments/production/flags/auth_rollout").await;
+        assert_eq!(flag["state"]["enabled"], json!(false));
+    }
+
     /// Whoever edits the log behind the server's back is found, with the row.
     async fn an_edited_log_is_found(backend: Backend) {
         let server = Server::start(&backend);
@@ -260,12 +302,16 @@ async fn losing_the_database_does_not_lose_the_clients() {
 
     other.tamper(&format!("ALTER DATABASE \"{name}\" WITH ALLOW_CONNECTIONS true")).await;
     let killed = eventually("the kill is in the database", || async {
-        let changes = api.send(Method::GET, "/api/v1/changes?subject=auth_rollout&limit=1", None).await;
+        let changes =
+            api.send(Method::GET, "/api/v1/changes?subject=auth_rollout&limit=1", None).await;
         let change = changes.body["items"][0]["change"].clone();
         (change["action"] == json!("kill")).then_some(change)
     })
     .await;
-    assert_eq!((&killed["emergency"], &killed["actor"]), (&json!(true), &json!("token:first admin token")));
+    assert_eq!(
+        (&killed["emergency"], &killed["actor"]),
+        (&json!(true), &json!("token:first admin token"))
+    );
     assert!(!flags.is_enabled("auth_rollout", &user));
     let body = json!({"enabled": false, "reason": "x"});
     let url = "/api/v1/environments/production/flags/auth_enabled/enabled";

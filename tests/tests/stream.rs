@@ -110,6 +110,45 @@ on_both! {
         assert!(Stream::open(&server.url, token).await.is_err());
     }
 
+    /// A socket that was opened before its token was revoked, and says hello after, gets nothing.
+    async fn a_late_hello_does_not_outlive_its_token(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let body = json!({"name": "app", "kind": "server", "environment": "production"});
+        let made = api.post("/api/v1/tokens", body).await;
+        let mut stream = Stream::open(&server.url, made["token"].as_str().unwrap()).await.unwrap();
+
+        let id = made["id"].as_str().unwrap();
+        api.send(Method::DELETE, &format!("/api/v1/tokens/{id}"), None).await;
+        stream.send(ClientFrame::Hello(hello("late"))).await;
+
+        let answer = stream.news().await;
+        assert!(matches!(answer, ServerFrame::Goodbye { ref reason, .. } if reason == "revoked"), "{answer:?}");
+    }
+
+    /// What a browser was told is taken back when a flag's time runs out.
+    async fn a_browser_hears_of_an_expiry(backend: Backend) {
+        let server = Server::start_on(&backend, "127.0.0.1:0", &[("SWITCHBACK_STREAM__HEARTBEAT_MS", "200")]);
+        let api = server.api();
+        let url = format!("{PROD}/flags/auth_bypass");
+        let seen = api.get(&url).await["revision"].clone();
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let at = i64::try_from(now).unwrap() + 1_500;
+        let state = json!({"enabled": true, "expires_at": at});
+        api.put(&format!("{url}/state"), json!({"state": state, "revision": seen, "reason": "for a moment"})).await;
+        let mut stream = Stream::connect(&server.url, BROWSER, hello("web")).await;
+        let mut reasons = Vec::new();
+
+        while reasons.last() != Some(&json!("expired")) {
+            let frame = stream.json().await;
+            let values = frame["values"].as_array().cloned().unwrap_or_default();
+            let bypass = values.iter().find(|value| value["key"] == json!("auth_bypass"));
+            reasons.extend(bypass.map(|value| value["reason"].clone()));
+        }
+
+        assert_eq!(reasons, [json!("default"), json!("expired")]);
+    }
+
     /// A token of one project sees that project's flags and nothing else.
     async fn a_scoped_token_sees_its_project(backend: Backend) {
         let server = Server::start(&backend);

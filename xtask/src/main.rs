@@ -88,8 +88,7 @@ fn bench(names: &[&str]) -> Result<(), Problem> {
         if !all.contains(name) {
             return Err(format!("there is no benchmark `{name}`; there are {}", all.join(", ")));
         }
-        let program = format!("target/release/{name}");
-        run(Command::new(tools::target_dir().join("release").join(name)).env("BENCH", program))?;
+        run(&mut Command::new(tools::target_dir().join("release").join(name)))?;
     }
     Ok(())
 }

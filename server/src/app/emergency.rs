@@ -109,13 +109,20 @@ impl App {
         self.emergency.keep(kill).await?;
         self.hub.kill_in_memory(&environment, &key, &id);
         tracing::error!(
-            flag.key = key, environment.key = environment,
+            flag.key = key,
+            environment.key = environment,
             "flag `{key}` in `{environment}` was killed from memory: the database is away",
         );
         let before = flag.state.clone();
         let after = FlagState { killed: true, ..before.clone() };
         let revision = snapshot.document.revision;
-        Ok(ChangedFlag { revision, changed: !before.killed, before, after, before_revision: revision })
+        Ok(ChangedFlag {
+            revision,
+            changed: !before.killed,
+            before,
+            after,
+            before_revision: revision,
+        })
     }
 
     /// Writes what was killed from memory to the database, once it answers. Called before anything is
@@ -139,7 +146,9 @@ impl App {
             };
             let (environment, flag) = (kill.environment.as_str(), kill.flag.as_str());
             match self.store.change_flag(environment, flag, "kill", &by, decide).await {
-                Ok(_) => tracing::info!(flag.key = flag, "the kill of `{flag}` is in the database now"),
+                Ok(_) => {
+                    tracing::info!(flag.key = flag, "the kill of `{flag}` is in the database now");
+                }
                 Err(StoreError::NotFound { .. }) => {
                     tracing::warn!(flag.key = flag, "`{flag}`, killed from memory, is gone");
                 }
@@ -170,7 +179,12 @@ mod tests {
         };
         let file = folder.path().join("emergency-kills.jsonl");
         write_lines(&file, std::slice::from_ref(&kill)).unwrap();
-        std::fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"id\":\"cut").unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&file)
+            .unwrap()
+            .write_all(b"{\"id\":\"cut")
+            .unwrap();
 
         let journal = EmergencyJournal::open(folder.path());
 

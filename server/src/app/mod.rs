@@ -2,9 +2,9 @@
 //! steps all come through.
 
 pub mod clients;
-pub mod environments;
 pub mod diff;
 mod emergency;
+pub mod environments;
 pub mod error;
 pub mod flags;
 pub mod ids;

@@ -1,7 +1,7 @@
 //! Tokens of programs: `<project or *>:<environment or *>.<secret>`, shown once, stored hashed,
 //! revocable at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock};
 
 use switchback_core::model::Millis;
@@ -17,6 +17,8 @@ use crate::live::News;
 #[derive(Default)]
 pub(crate) struct TokenCache {
     known: RwLock<BTreeMap<String, Known>>,
+    /// Ids of tokens that are known to be revoked.
+    revoked: RwLock<BTreeSet<String>>,
 }
 
 #[derive(Clone)]
@@ -160,8 +162,15 @@ impl App {
         usable(token)
     }
 
+    /// Whether a token was revoked after its handshake. A session asks this once it has its place, so
+    /// that a revocation finds the session or the session finds the revocation.
+    pub fn is_revoked(&self, id: &str) -> bool {
+        self.tokens.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
     /// A token was revoked, here or on another node.
     pub(crate) fn on_token_revoked(&self, id: &str) {
+        self.tokens.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
         self.tokens.forget(id);
         self.hub.close_token(id);
     }
@@ -173,7 +182,7 @@ impl App {
         for (hash, token) in self.store.list_token_hashes().await?.into_iter().take(CACHE_MAX) {
             let known = self.tokens.get(&hash);
             if token.revoked_at.is_some() {
-                if known.is_some_and(|known| known.token.revoked_at.is_none()) {
+                if !self.is_revoked(&token.id) {
                     self.on_token_revoked(&token.id);
                 }
                 continue;

@@ -199,6 +199,9 @@ async fn take_place(app: &App, token: &TokenRow, hello: Hello) -> Result<Place, 
     let kind = if is_browser { "browser" } else { "server" };
     let id = app.hub.next_client_id();
     let member = feed.join(Client::new(id, token.id.clone(), kind, &hello, now));
+    if app.is_revoked(&token.id) {
+        return Err(End::Goodbye("revoked", None));
+    }
     Ok(Place {
         member,
         sent: hello.epoch.zip(hello.revision).filter(|_| !is_browser),
@@ -318,8 +321,11 @@ impl Stream {
         if silent_ms > limit_ms {
             return Err(End::TooSlow);
         }
-        let frame = self.member.feed.current().heartbeat();
-        self.out.extend([Out::Frame(frame), Out::Ping]);
+        let snapshot = self.member.feed.current();
+        if self.context.is_some() && snapshot.expires_between(self.sent_at, self.app.clock.now()) {
+            self.out.push_back(Out::Frame(self.values(&snapshot))); // a browser cannot see it by itself
+        }
+        self.out.extend([Out::Frame(snapshot.heartbeat()), Out::Ping]);
         Ok(())
     }
 

@@ -114,6 +114,16 @@ impl Snapshot {
         }
     }
 
+    /// Whether a flag's time ran out after one moment and not after another.
+    pub fn expires_between(&self, after: Millis, until: Millis) -> bool {
+        self.document.flags.values().any(|flag| match flag {
+            FlagEntry::Known(flag) => {
+                flag.state.expires_at.is_some_and(|at| at > after && at <= until)
+            }
+            FlagEntry::Unreadable { .. } => false,
+        })
+    }
+
     fn delta_since(&self, has: Revision) -> Option<Delta> {
         let known_from = self.window.front()?.to - 1;
         if has < known_from || has > self.document.revision {

@@ -20,7 +20,8 @@ const CLIENTS: usize = 60;
 
 #[tokio::main]
 async fn main() {
-    let folder = std::env::args().nth(1).map_or_else(|| PathBuf::from("docs/screenshots"), PathBuf::from);
+    let folder =
+        std::env::args().nth(1).map_or_else(|| PathBuf::from("docs/screenshots"), PathBuf::from);
     std::fs::create_dir_all(&folder).unwrap();
     let backend = Backend::sqlite();
     let server = Server::start(&backend);
@@ -37,8 +38,30 @@ async fn main() {
 
     let browser = Browser::start().await;
     browser.sign_in(&server).await;
-    let calm = ["", "/flags", "/flags/new_checkout", "/flags/new_checkout?tab=try&user_id=user-7&platform=ios&groups=beta", "/flags/auth_rollout?tab=history", "/clients", "/playbooks", "/playbooks/auth-rollback", "/log", "/segments/staff"];
-    let names = ["overview", "flags", "flag", "try", "history", "clients", "playbooks", "playbook", "log", "segment"];
+    let calm = [
+        "",
+        "/flags",
+        "/flags/new_checkout",
+        "/flags/new_checkout?tab=try&user_id=user-7&platform=ios&groups=beta",
+        "/flags/auth_rollout?tab=history",
+        "/clients",
+        "/playbooks",
+        "/playbooks/auth-rollback",
+        "/log",
+        "/segments/staff",
+    ];
+    let names = [
+        "overview",
+        "flags",
+        "flag",
+        "try",
+        "history",
+        "clients",
+        "playbooks",
+        "playbook",
+        "log",
+        "segment",
+    ];
     for (page, name) in calm.iter().zip(names) {
         shoot(&browser, &format!("{}/ui/production{page}", server.url), &folder, name).await;
     }
@@ -84,7 +107,11 @@ async fn fill(api: &Api) {
     let prod = "/api/v1/environments/production";
     let staff = json!({"key": "staff", "name": "Staff", "constraints": [
         {"field": "email", "operator": "STR_ENDS_WITH", "values": ["@example.com"], "case_insensitive": true}]});
-    api.put(&format!("{prod}/segments/staff"), json!({"segment": staff, "revision": 0, "reason": "for dogfooding"})).await;
+    api.put(
+        &format!("{prod}/segments/staff"),
+        json!({"segment": staff, "revision": 0, "reason": "for dogfooding"}),
+    )
+    .await;
     for (key, kind, text) in [
         ("new_checkout", "release", "The checkout with saved addresses"),
         ("search_ranking", "experiment", "Ranks results by what people bought"),
@@ -97,8 +124,16 @@ async fn fill(api: &Api) {
         {"id": "staff", "title": "Staff first", "segments": ["staff"]},
         {"id": "beta", "platforms": ["ios", "android"], "groups": ["beta"], "percent": 25}]});
     let seen = api.get(&format!("{prod}/flags/new_checkout")).await["revision"].clone();
-    api.put(&format!("{prod}/flags/new_checkout/state"), json!({"state": state, "revision": seen, "reason": "a quarter of the testers"})).await;
-    api.put(&format!("{prod}/flags/image_cdn/enabled"), json!({"enabled": true, "reason": "the second network is up"})).await;
+    api.put(
+        &format!("{prod}/flags/new_checkout/state"),
+        json!({"state": state, "revision": seen, "reason": "a quarter of the testers"}),
+    )
+    .await;
+    api.put(
+        &format!("{prod}/flags/image_cdn/enabled"),
+        json!({"enabled": true, "reason": "the second network is up"}),
+    )
+    .await;
     for percent in [1, 10, 25] {
         let body = json!({"percent": percent, "reason": format!("step to {percent} %")});
         api.put(&format!("{prod}/flags/auth_rollout/rollout"), body).await;

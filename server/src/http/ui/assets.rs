@@ -1,5 +1,7 @@
 //! Style, script and icons: embedded, and named by their content, so that browsers keep them for good.
 
+use std::fmt::Write as _;
+
 use actix_web::http::header;
 use actix_web::{HttpResponse, web::Path};
 use rust_embed::{EmbeddedFile, RustEmbed};
@@ -22,8 +24,15 @@ pub fn text(name: &str) -> String {
 }
 
 fn hash_of(file: &EmbeddedFile) -> String {
-    let hash = file.metadata.sha256_hash();
-    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hex(file.metadata.sha256_hash().get(..6).unwrap_or_default())
+}
+
+/// Bytes in lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // writing to a text cannot fail
+        text
+    })
 }
 
 /// `GET /assets/{hash}/{name}`. An old hash gets the newest file, but may not keep it.

@@ -36,6 +36,7 @@ impl ClientsPage {
         words::number(*count)
     }
 
+    #[expect(clippy::ref_option, reason = "templates pass references")]
     fn delay(&self, ms: &Option<i64>) -> String {
         ms.map_or_else(|| "–".to_owned(), words::duration)
     }
@@ -75,7 +76,10 @@ fn sentence(frame: &Frame, found: &Convergence) -> (Words, &'static str) {
     let name = &frame.name;
     if found.connected == 0 {
         let words = Words::say(&format!("No client of {name} is connected. "));
-        return (words.and("Apps that were connected before go on from their last known state."), "");
+        return (
+            words.and("Apps that were connected before go on from their last known state."),
+            "",
+        );
     }
     let waiting = found.connected - found.acked;
     let slowest = found.p99_ms.map(words::duration);

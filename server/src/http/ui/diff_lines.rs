@@ -65,9 +65,13 @@ fn text(path: &str, value: &Value) -> String {
         Value::Bool(on) if matches!(name, "enabled" | "killed") => {
             (if *on { "on" } else { "off" }).to_owned()
         }
-        Value::Number(share) if name == "percent" => words::percent(share.as_f64().unwrap_or_default()),
+        Value::Number(share) if name == "percent" => {
+            words::percent(share.as_f64().unwrap_or_default())
+        }
         Value::Number(at) if name.ends_with("_at") => plain_stamp(at.as_i64().unwrap_or_default()),
-        Value::Number(ms) if name.ends_with("_ms") => words::duration(ms.as_i64().unwrap_or_default()),
+        Value::Number(ms) if name.ends_with("_ms") => {
+            words::duration(ms.as_i64().unwrap_or_default())
+        }
         Value::String(text) => text.clone(),
         Value::Array(parts) if parts.iter().all(Value::is_string) => {
             parts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
@@ -89,7 +93,8 @@ fn rule_text(value: &Value) -> String {
 
 /// What a rule says, as a sentence.
 pub fn rule_words(rule: &Rule) -> Words {
-    let mut words = whom(rule, "Everybody").and(" → ").strong(&words::percent(rule.percent.as_f64()));
+    let mut words =
+        whom(rule, "Everybody").and(" → ").strong(&words::percent(rule.percent.as_f64()));
     if rule.percent.thousandths() < 100_000 && rule.percent.thousandths() > 0 {
         words = words.and(&format!(" {}", stickiness_words(&rule.stickiness)));
     }
@@ -121,7 +126,8 @@ pub fn whom(rule: &Rule, all: &str) -> Words {
         if constraint.inverted {
             words = words.and("not ");
         }
-        words = words.code(&constraint.field).and(&format!(" {}", operator_words(constraint.operator)));
+        words =
+            words.code(&constraint.field).and(&format!(" {}", operator_words(constraint.operator)));
         if !constraint.values.is_empty() {
             words = words.and(" ").strong(&values_text(&constraint.values));
         }
@@ -142,7 +148,12 @@ pub fn rule_plain(rule: &Rule) -> String {
             _ => {}
         }
     }
-    plain.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&")
+    plain
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&#39;", "'")
+        .replace("&amp;", "&")
 }
 
 fn values_text(values: &[String]) -> String {
@@ -217,7 +228,10 @@ mod tests {
 
         let text = rule_plain(&rule).replace('\u{202f}', " ");
 
-        assert_eq!(text, "iOS or Android in group beta where app_version ≥ version 3.2 → 25 % by user id");
+        assert_eq!(
+            text,
+            "iOS or Android in group beta where app_version ≥ version 3.2 → 25 % by user id"
+        );
     }
 
     #[test]

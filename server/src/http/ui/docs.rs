@@ -45,16 +45,56 @@ struct ErrorsPage {
 }
 
 const ERRORS: [ErrorWord; 10] = [
-    (401, "unauthorized", "Nobody is signed in, or the token is not known or was revoked.", "Sign in, or send another token. An SDK must not give up: the server answers 503, not 401, when it cannot tell."),
-    (403, "forbidden", "The role is too low for this in this environment.", "Ask an administrator for the role that the message names."),
-    (404, "not_found", "The thing named does not exist, or was archived.", "Check the key; the message names the nearest one where there is one."),
+    (
+        401,
+        "unauthorized",
+        "Nobody is signed in, or the token is not known or was revoked.",
+        "Sign in, or send another token. An SDK must not give up: the server answers 503, not 401, when it cannot tell.",
+    ),
+    (
+        403,
+        "forbidden",
+        "The role is too low for this in this environment.",
+        "Ask an administrator for the role that the message names.",
+    ),
+    (
+        404,
+        "not_found",
+        "The thing named does not exist, or was archived.",
+        "Check the key; the message names the nearest one where there is one.",
+    ),
     (409, "exists", "The key is taken.", "Choose another. Keys of flags are never used twice."),
-    (409, "conflict", "Somebody changed it after you looked.", "Read it again (current_revision says where it is), decide anew, and send the new revision."),
-    (409, "refused", "The request is right, but not now: something else must be done first.", "The message says what. Do that, then try again."),
-    (422, "invalid", "A field is wrong; nothing was changed.", "errors lists each field with what is allowed."),
+    (
+        409,
+        "conflict",
+        "Somebody changed it after you looked.",
+        "Read it again (current_revision says where it is), decide anew, and send the new revision.",
+    ),
+    (
+        409,
+        "refused",
+        "The request is right, but not now: something else must be done first.",
+        "The message says what. Do that, then try again.",
+    ),
+    (
+        422,
+        "invalid",
+        "A field is wrong; nothing was changed.",
+        "errors lists each field with what is allowed.",
+    ),
     (429, "too_many", "Too many attempts.", "Wait for the seconds in Retry-After."),
-    (500, "internal", "The server failed: a defect.", "Report it with the X-Request-Id of the answer."),
-    (503, "unavailable", "The database does not answer. Nothing was changed; apps keep their last known flags.", "Try again after the seconds in Retry-After. A request with an Idempotency-Key can be repeated safely."),
+    (
+        500,
+        "internal",
+        "The server failed: a defect.",
+        "Report it with the X-Request-Id of the answer.",
+    ),
+    (
+        503,
+        "unavailable",
+        "The database does not answer. Nothing was changed; apps keep their last known flags.",
+        "Try again after the seconds in Retry-After. A request with an Idempotency-Key can be repeated safely.",
+    ),
 ];
 
 /// `GET /docs/errors`.
@@ -92,7 +132,13 @@ fn operation_of(document: &Value, method: &str, path: &str, operation: &Value) -
         id: text(operation.get("operationId")),
         summary: text(operation.get("summary")),
         parameters: parameters
-            .map(|one| (text(one.get("name")), text(one.get("in")), one.get("required") == Some(&Value::Bool(true))))
+            .map(|one| {
+                (
+                    text(one.get("name")),
+                    text(one.get("in")),
+                    one.get("required") == Some(&Value::Bool(true)),
+                )
+            })
             .collect(),
         body: schema.map(|schema| properties(document, schema)).unwrap_or_default(),
     }
@@ -126,7 +172,8 @@ fn kind_of(schema: &Value) -> String {
     match schema.get("type") {
         Some(Value::String(name)) => name.clone(),
         Some(Value::Array(names)) => {
-            let names: Vec<&str> = names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect();
+            let names: Vec<&str> =
+                names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect();
             names.join(" or ")
         }
         _ => match schema.get("anyOf").and_then(Value::as_array).and_then(|all| all.first()) {

@@ -1,15 +1,19 @@
 //! A flag's state as a form holds it: texts, right or wrong, so that nothing typed is lost.
 
-use serde_json::{Value, json};
+mod parts;
+
 use switchback_core::model::{
-    Constraint, FlagKey, FlagState, OnStale, Override, Percent, Prerequisite, Rule, Stickiness,
-    ValueType, Variant,
+    FlagKey, FlagState, OnStale, Percent, Prerequisite, Rule, Stickiness, ValueType,
 };
 use switchback_playbook::units;
 
 use super::fields::{Fields, split};
-use super::words::{format_at, read_moment, word};
+use super::words::format_at;
 use crate::app::{AppError, Wrong};
+pub use parts::{ConstraintDraft, PrerequisiteDraft, VariantDraft, read_value};
+use parts::{
+    join, keep, moment, prerequisite_draft, read_variants, to_variants, value_text, variant_draft,
+};
 
 /// Platforms that have a box of their own.
 pub const PLATFORMS: [(&str, &str); 4] =
@@ -49,35 +53,6 @@ pub struct RuleDraft {
     pub variants: Vec<VariantDraft>,
 }
 
-/// One test.
-#[derive(Clone, Debug, Default)]
-pub struct ConstraintDraft {
-    pub field: String,
-    pub operator: String,
-    pub values: String,
-    pub inverted: bool,
-    pub case_insensitive: bool,
-}
-
-/// One outcome.
-#[derive(Clone, Debug, Default)]
-pub struct VariantDraft {
-    pub name: String,
-    pub weight: String,
-    pub value: String,
-    pub stickiness: String,
-    /// Overrides have no fields of their own; the form carries them along as JSON.
-    pub overrides: String,
-}
-
-/// Another flag that comes first.
-#[derive(Clone, Debug, Default)]
-pub struct PrerequisiteDraft {
-    pub flag: String,
-    pub state: String,
-    pub variants: String,
-}
-
 impl RuleDraft {
     /// Whether a platform's box is ticked.
     pub fn has_platform(&self, platform: &str) -> bool {
@@ -105,7 +80,10 @@ impl StateDraft {
             prerequisites: state.prerequisites.iter().map(prerequisite_draft).collect(),
             on_value: value_text(&state.on_value, value_type),
             off_value: value_text(&state.off_value, value_type),
-            expires_at: state.expires_at.map(|at| format_at(at, "%Y-%m-%dT%H:%M:%S")).unwrap_or_default(),
+            expires_at: state
+                .expires_at
+                .map(|at| format_at(at, "%Y-%m-%dT%H:%M:%S"))
+                .unwrap_or_default(),
             max_staleness: state.max_staleness_ms.map(units::duration_text).unwrap_or_default(),
             on_stale: on_stale.to_owned(),
             on_stale_value,
@@ -125,8 +103,13 @@ impl StateDraft {
                 .indexes("prerequisites")
                 .iter()
                 .map(|index| {
-                    let text = |name: &str| form.text(&format!("prerequisites.{index}.{name}")).to_owned();
-                    PrerequisiteDraft { flag: text("flag"), state: text("state"), variants: text("variants") }
+                    let text =
+                        |name: &str| form.text(&format!("prerequisites.{index}.{name}")).to_owned();
+                    PrerequisiteDraft {
+                        flag: text("flag"),
+                        state: text("state"),
+                        variants: text("variants"),
+                    }
                 })
                 .collect(),
             on_value: form.text("on_value").to_owned(),
@@ -147,7 +130,9 @@ impl StateDraft {
         let state = FlagState {
             enabled: self.enabled,
             killed: false,
-            rules: rules.map(|(n, rule)| to_rule(rule, &format!("rules[{n}]"), value_type, &mut wrong)).collect(),
+            rules: rules
+                .map(|(n, rule)| to_rule(rule, &format!("rules[{n}]"), value_type, &mut wrong))
+                .collect(),
             variants: to_variants(&self.variants, "variants", value_type, &mut wrong),
             prerequisites: self.to_prerequisites(&mut wrong),
             on_value: keep(read_value("on_value", &self.on_value, value_type), &mut wrong),
@@ -196,7 +181,8 @@ impl StateDraft {
     pub fn apply(&mut self, action: &str) {
         let parts: Vec<&str> = action.split('.').collect();
         let at = |index: usize| parts.get(index).and_then(|text| text.parse::<usize>().ok());
-        let (noun, verb) = (parts.first().copied().unwrap_or_default(), parts.get(1).copied().unwrap_or_default());
+        let (noun, verb) =
+            (parts.first().copied().unwrap_or_default(), parts.get(1).copied().unwrap_or_default());
         match (noun, verb) {
             ("rule", "add") => {
                 let id = self.free_id();
@@ -212,9 +198,14 @@ impl StateDraft {
             ("rule", _) => self.move_rule(verb, at(2)),
             ("constraint", "add") => {
                 if let Some(rule) = at(2).and_then(|index| self.rules.get_mut(index)) {
-                    self.focus = format!("rule-{}-constraint-{}", at(2).unwrap_or(0), rule.constraints.len());
+                    self.focus = format!(
+                        "rule-{}-constraint-{}",
+                        at(2).unwrap_or(0),
+                        rule.constraints.len()
+                    );
                     let operator = "IN".to_owned();
-                    rule.constraints.push(ConstraintDraft { operator, ..ConstraintDraft::default() });
+                    rule.constraints
+                        .push(ConstraintDraft { operator, ..ConstraintDraft::default() });
                 }
             }
             ("constraint", "remove") => {
@@ -225,17 +216,14 @@ impl StateDraft {
             }
             ("variant", "add") => {
                 let fresh = VariantDraft { weight: "50".to_owned(), ..VariantDraft::default() };
-                match at(2) {
-                    Some(index) => {
-                        if let Some(rule) = self.rules.get_mut(index) {
-                            self.focus = format!("rule-{index}-variant-{}", rule.variants.len());
-                            rule.variants.push(fresh);
-                        }
+                if let Some(index) = at(2) {
+                    if let Some(rule) = self.rules.get_mut(index) {
+                        self.focus = format!("rule-{index}-variant-{}", rule.variants.len());
+                        rule.variants.push(fresh);
                     }
-                    None => {
-                        self.focus = format!("variant-{}", self.variants.len());
-                        self.variants.push(fresh);
-                    }
+                } else {
+                    self.focus = format!("variant-{}", self.variants.len());
+                    self.variants.push(fresh);
                 }
             }
             ("variant", "remove") => match (at(2), at(3)) {
@@ -249,7 +237,8 @@ impl StateDraft {
             ("prerequisite", "add") => {
                 self.focus = format!("prerequisite-{}", self.prerequisites.len());
                 let state = "on".to_owned();
-                self.prerequisites.push(PrerequisiteDraft { state, ..PrerequisiteDraft::default() });
+                self.prerequisites
+                    .push(PrerequisiteDraft { state, ..PrerequisiteDraft::default() });
             }
             ("prerequisite", "remove") => remove(&mut self.prerequisites, at(2)),
             _ => {}
@@ -263,7 +252,7 @@ impl StateDraft {
             "down" => (index + 1).min(self.rules.len() - 1),
             "remove" => {
                 self.rules.remove(index);
-                self.focus = "rule-add".to_owned();
+                "rule-add".clone_into(&mut self.focus);
                 return;
             }
             _ => return,
@@ -287,7 +276,8 @@ fn remove<T>(list: &mut Vec<T>, index: Option<usize>) {
 
 fn rule_draft(rule: &Rule, value_type: ValueType) -> RuleDraft {
     let own = |name: &String| PLATFORMS.iter().any(|(known, _)| known == name);
-    let (platforms, others): (Vec<String>, Vec<String>) = rule.platforms.iter().cloned().partition(own);
+    let (platforms, others): (Vec<String>, Vec<String>) =
+        rule.platforms.iter().cloned().partition(own);
     RuleDraft {
         id: rule.id.clone(),
         title: rule.title.clone().unwrap_or_default(),
@@ -348,183 +338,10 @@ fn to_rule(draft: &RuleDraft, path: &str, value_type: ValueType, wrong: &mut Vec
     }
 }
 
-/// Operators that take one value as it is, commas and all.
-const SINGLE: [&str; 3] = ["REGEX", "NUM_", "DATE_"];
-
-impl ConstraintDraft {
-    /// What the form shows first.
-    pub fn of(constraint: &Constraint) -> Self {
-        Self {
-            field: constraint.field.clone(),
-            operator: word(&constraint.operator),
-            values: join(&constraint.values),
-            inverted: constraint.inverted,
-            case_insensitive: constraint.case_insensitive,
-        }
-    }
-
-    /// The list that was sent.
-    pub fn read(form: &Fields, prefix: &str) -> Vec<Self> {
-        let indexes = form.indexes(prefix);
-        let one = |index: &String| {
-            let name = |field: &str| format!("{prefix}.{index}.{field}");
-            Self {
-                field: form.text(&name("field")).to_owned(),
-                operator: form.text(&name("operator")).to_owned(),
-                values: form.text(&name("values")).to_owned(),
-                inverted: form.is(&name("inverted")),
-                case_insensitive: form.is(&name("case_insensitive")),
-            }
-        };
-        indexes.iter().map(one).collect()
-    }
-
-    /// The constraint that this means.
-    pub fn to_constraint(&self, path: &str, wrong: &mut Vec<Wrong>) -> Option<Constraint> {
-        let operator = serde_json::from_value(json!(self.operator)).map_err(|_| {
-            let message = format!("`{}` is not an operator", self.operator);
-            wrong.push(Wrong { field: format!("{path}.operator"), message });
-        });
-        let single = SINGLE.iter().any(|name| self.operator.starts_with(name));
-        let values = match self.operator.as_str() {
-            "IS_SET" => Vec::new(),
-            _ if single => vec![self.values.trim().to_owned()],
-            _ if self.values.contains('\n') => {
-                let lines = self.values.lines().map(str::trim).filter(|line| !line.is_empty());
-                lines.map(str::to_owned).collect()
-            }
-            _ => split(&self.values),
-        };
-        Some(Constraint {
-            field: self.field.clone(),
-            operator: operator.ok()?,
-            values,
-            inverted: self.inverted,
-            case_insensitive: self.case_insensitive,
-        })
-    }
-}
-
-fn variant_draft(variant: &Variant, value_type: ValueType) -> VariantDraft {
-    VariantDraft {
-        name: variant.name.clone(),
-        weight: variant.weight.to_string(),
-        value: value_text(&variant.value, value_type),
-        stickiness: variant.stickiness.clone().map(String::from).unwrap_or_default(),
-        overrides: match variant.overrides.as_slice() {
-            [] => String::new(),
-            some => serde_json::to_string(some).unwrap_or_default(),
-        },
-    }
-}
-
-fn read_variants(form: &Fields, prefix: &str) -> Vec<VariantDraft> {
-    let one = |index: &String| {
-        let text = |name: &str| form.text(&format!("{prefix}.{index}.{name}")).to_owned();
-        VariantDraft {
-            name: text("name"),
-            weight: text("weight"),
-            value: text("value"),
-            stickiness: text("stickiness"),
-            overrides: text("overrides"),
-        }
-    };
-    form.indexes(prefix).iter().map(one).collect()
-}
-
-fn to_variants(
-    drafts: &[VariantDraft],
-    path: &str,
-    value_type: ValueType,
-    wrong: &mut Vec<Wrong>,
-) -> Vec<Variant> {
-    let mut all = Vec::new();
-    for (n, draft) in drafts.iter().enumerate() {
-        let place = |field: &str| format!("{path}[{n}].{field}");
-        let weight = draft.weight.parse::<u32>().unwrap_or_else(|_| {
-            let message = format!("`{}` is not a weight: a whole number", draft.weight);
-            wrong.push(Wrong { field: place("weight"), message });
-            0
-        });
-        let overrides: Vec<Override> = match draft.overrides.as_str() {
-            "" => Vec::new(),
-            text => serde_json::from_str(text).unwrap_or_default(),
-        };
-        let stickiness = Some(draft.stickiness.clone()).filter(|text| !text.is_empty());
-        all.push(Variant {
-            name: draft.name.clone(),
-            weight,
-            value: match draft.value.as_str() {
-                "" => Value::Null,
-                text => keep(read_value(&place("value"), text, value_type), wrong),
-            },
-            stickiness: stickiness.map(Stickiness::from),
-            overrides,
-        });
-    }
-    all
-}
-
-fn prerequisite_draft(one: &Prerequisite) -> PrerequisiteDraft {
-    PrerequisiteDraft {
-        flag: one.flag.to_string(),
-        state: (if one.enabled { "on" } else { "off" }).to_owned(),
-        variants: join(&one.variants),
-    }
-}
-
-fn join(values: &[String]) -> String {
-    if values.iter().any(|value| value.contains(',')) && values.len() > 1 {
-        return values.join("\n");
-    }
-    values.join(", ")
-}
-
-fn keep<T: Default>(result: Result<T, AppError>, wrong: &mut Vec<Wrong>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(AppError::Invalid(more)) => {
-            wrong.extend(more);
-            T::default()
-        }
-        Err(error) => {
-            wrong.push(Wrong { field: String::new(), message: error.to_string() });
-            T::default()
-        }
-    }
-}
-
-fn moment(field: &str, text: &str) -> Result<i64, AppError> {
-    read_moment(text).ok_or_else(|| AppError::invalid(field, format!("`{text}` is not a time")))
-}
-
-/// A value as its field shows it.
-pub fn value_text(value: &Value, value_type: ValueType) -> String {
-    match (value, value_type) {
-        (Value::Null, _) => String::new(),
-        (Value::String(text), ValueType::String) => text.clone(),
-        (other, _) => other.to_string(),
-    }
-}
-
-/// What a value's field says; empty is the default of the type.
-pub fn read_value(field: &str, text: &str, value_type: ValueType) -> Result<Value, AppError> {
-    match value_type {
-        ValueType::String => Ok(Value::String(text.to_owned())),
-        _ if text.is_empty() => Ok(Value::Null),
-        _ => serde_json::from_str(text).map_err(|_| {
-            let wanted = match value_type {
-                ValueType::Boolean => "true or false",
-                ValueType::Number => "a number",
-                _ => "JSON",
-            };
-            AppError::invalid(field, format!("`{text}` is not {wanted}"))
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn state() -> FlagState {

@@ -65,7 +65,8 @@ impl ResponseError for UiError {
             let query = url::form_urlencoded::Serializer::new(String::new())
                 .append_pair("next", next)
                 .finish();
-            let place = if next.is_empty() { "/sign-in".to_owned() } else { format!("/sign-in?{query}") };
+            let place =
+                if next.is_empty() { "/sign-in".to_owned() } else { format!("/sign-in?{query}") };
             return HttpResponse::SeeOther().insert_header((header::LOCATION, place)).finish();
         }
         let (headline, advice) = words_of(&self.error);
@@ -93,25 +94,36 @@ fn answer(status: StatusCode, page: &ErrorPage<'_>) -> HttpResponse {
 /// What a person reads first, and what they can do.
 fn words_of(error: &AppError) -> (&'static str, &'static str) {
     match error {
-        AppError::NotFound { .. } => {
-            ("There is nothing here", "It may have been archived or renamed. The log knows what became of it.")
+        AppError::NotFound { .. } => (
+            "There is nothing here",
+            "It may have been archived or renamed. The log knows what became of it.",
+        ),
+        AppError::Exists { .. } => {
+            ("That key is taken", "Choose another; keys are never used twice.")
         }
-        AppError::Exists { .. } => ("That key is taken", "Choose another; keys are never used twice."),
         AppError::Unauthorized => ("You are not signed in", "Sign in and try again."),
-        AppError::Forbidden { .. } => {
-            ("This takes another role", "Ask an administrator; Settings, People shows who has which role.")
+        AppError::Forbidden { .. } => (
+            "This takes another role",
+            "Ask an administrator; Settings, People shows who has which role.",
+        ),
+        AppError::Conflict { .. } => (
+            "Somebody was quicker",
+            "Nothing was changed. Open the page again to see what it is now.",
+        ),
+        AppError::Invalid(_) => {
+            ("That cannot be done", "Nothing was changed. Go back and correct it.")
         }
-        AppError::Conflict { .. } => {
-            ("Somebody was quicker", "Nothing was changed. Open the page again to see what it is now.")
-        }
-        AppError::Invalid(_) => ("That cannot be done", "Nothing was changed. Go back and correct it."),
         AppError::Refused(_) => ("Not now", "Nothing was changed."),
-        AppError::TooMany { .. } => ("Too many attempts", "Wait for the time given, then try again."),
+        AppError::TooMany { .. } => {
+            ("Too many attempts", "Wait for the time given, then try again.")
+        }
         AppError::Unavailable(_) => (
             "The database does not answer",
             "Apps keep their last known flags, and the status page is still served. Try again in a moment.",
         ),
-        AppError::Internal(_) => ("The server failed", "Try again; if it stays so, look into the server's log."),
+        AppError::Internal(_) => {
+            ("The server failed", "Try again; if it stays so, look into the server's log.")
+        }
     }
 }
 
@@ -126,7 +138,8 @@ pub fn sentence(text: &str) -> String {
 /// No such page.
 pub async fn no_such_page(request: HttpRequest) -> HttpResponse {
     let message = format!("There is no page at {}.", request.path());
-    let (headline, advice) = ("There is nothing here", "Check the address, or begin at the overview.");
+    let (headline, advice) =
+        ("There is nothing here", "Check the address, or begin at the overview.");
     let page = ErrorPage { status: 404, headline, message: &message, advice, code: "not_found" };
     answer(StatusCode::NOT_FOUND, &page)
 }

@@ -14,8 +14,10 @@ use super::visit::Visit;
 use super::{Answer, fields::Fields};
 use crate::live::News;
 
-/// How long nothing may happen before the page is told that the stream lives.
-const QUIET: Duration = Duration::from_secs(5);
+/// How often the stream looks whether the server is asked to end.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many such looks without news before the page is told that the stream lives.
+const QUIET_LOOKS: u32 = 5;
 
 /// `GET /ui/events?environment=`: `environment`, `clients`, `run` and `status` events. An event says
 /// that something moved; the page fetches what.
@@ -32,11 +34,16 @@ pub async fn events(visit: Visit, query: Fields) -> Answer {
             let bytes = Bytes::from(first);
             return Some((Ok::<_, actix_web::Error>(bytes), (visit, environment, news, None)));
         }
+        let mut quiet = 0;
         loop {
             if visit.stopping.load(std::sync::atomic::Ordering::Relaxed) {
                 return None;
             }
-            let text = match timeout(QUIET, news.recv()).await {
+            let text = match timeout(LOOK_EVERY, news.recv()).await {
+                Err(_) if quiet < QUIET_LOOKS => {
+                    quiet += 1;
+                    continue;
+                }
                 Err(_) => Some("event: alive\ndata: \n\n".to_owned()),
                 Ok(Err(RecvError::Closed)) => return None,
                 Ok(Err(RecvError::Lagged(_))) => Some("event: missed\ndata: \n\n".to_owned()),

@@ -74,7 +74,11 @@ impl Fields {
 
 /// Parts between commas and line ends, without space, without empty ones.
 pub fn split(text: &str) -> Vec<String> {
-    text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    text.split([',', '\n'])
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 impl FromRequest for Fields {
@@ -102,7 +106,10 @@ impl Faults {
     pub fn of(error: AppError) -> Result<Self, UiError> {
         match error {
             AppError::Invalid(wrong) => Ok(Self(wrong)),
-            AppError::Exists { .. } | AppError::Refused(_) | AppError::TooMany { .. } | AppError::NotFound { .. } => {
+            AppError::Exists { .. }
+            | AppError::Refused(_)
+            | AppError::TooMany { .. }
+            | AppError::NotFound { .. } => {
                 Ok(Self(vec![Wrong { field: String::new(), message: error.to_string() }]))
             }
             error => Err(error.into()),

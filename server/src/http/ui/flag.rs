@@ -118,22 +118,34 @@ fn sentence(visit: &Visit, frame: &Frame, row: &FlagRow) -> Words {
     let share = share_of(state, now);
     let words = Words::default();
     let mut words = if state.killed {
-        words.strong("Killed").and(&format!(" in {}: off for everybody, whatever the rules say.", frame.name))
+        words
+            .strong("Killed")
+            .and(&format!(" in {}: off for everybody, whatever the rules say.", frame.name))
     } else if !is_on(state, now) {
         words.strong("Off").and(&format!(" for everybody in {}.", frame.name))
     } else if state.rules.is_empty() || (state.rules.len() == 1 && share >= 100.0) {
-        let whom = state.rules.first().map_or_else(|| Words::say("everybody"), |rule| whom(rule, "everybody"));
+        let whom = state
+            .rules
+            .first()
+            .map_or_else(|| Words::say("everybody"), |rule| whom(rule, "everybody"));
         words.strong("On").and(" for ").join(&whom).and(&format!(" in {}.", frame.name))
     } else if let [only] = state.rules.as_slice() {
         let share = words::percent(only.percent.as_f64());
-        let words = words.strong("On").and(" for ").strong(&share).and(" of ").join(&whom(only, "everybody"));
+        let words = words
+            .strong("On")
+            .and(" for ")
+            .strong(&share)
+            .and(" of ")
+            .join(&whom(only, "everybody"));
         words.and(&format!(" in {}.", frame.name))
     } else {
-        words.and(&format!("On in {} by ", frame.name)).strong(&format!("{} rules", state.rules.len())).and(
-            &format!(", for up to {}.", words::percent(share)),
-        )
+        words
+            .and(&format!("On in {} by ", frame.name))
+            .strong(&format!("{} rules", state.rules.len()))
+            .and(&format!(", for up to {}.", words::percent(share)))
     };
-    words = words.and(&format!(" {} changed it ", row.updated_by)).when(row.updated_at, now).and(".");
+    words =
+        words.and(&format!(" {} changed it ", row.updated_by)).when(row.updated_at, now).and(".");
     let seen = visit.hub.convergence(&frame.environment, Some(row.revision));
     match seen.connected {
         0 => words.and(" No client is connected."),
@@ -182,12 +194,17 @@ pub async fn set_enabled(visit: Visit, path: Path<(String, String)>, form: Field
     let changed = visit.set_flag_enabled(&visit.who, &environment, &key, enabled, &reason).await?;
     let own = place(&environment, &key);
     let (word, undo) = if enabled { ("on", "false") } else { ("off", "true") };
-    let toast = match changed.changed {
-        false => Toast::say(format!("{key} was {word} already.")),
-        true => Toast::say(format!("{key} is {word}: revision {}.", changed.revision)).undo(
+    let toast = if changed.changed {
+        Toast::say(format!("{key} is {word}: revision {}.", changed.revision)).undo(
             format!("{own}/enabled"),
-            &[("enabled", undo), ("reason", "Undo: switched a moment ago."), ("back", form.text("back"))],
-        ),
+            &[
+                ("enabled", undo),
+                ("reason", "Undo: switched a moment ago."),
+                ("back", form.text("back")),
+            ],
+        )
+    } else {
+        Toast::say(format!("{key} was {word} already."))
     };
     Ok(Visit::done(&back_to(&form, &own), &toast))
 }
@@ -216,7 +233,8 @@ pub async fn restore(visit: Visit, path: Path<(String, String)>, form: Fields) -
     let own = place(&environment, &key);
     match visit.restore_flag(&visit.who, &environment, &key, revision, form.text("reason")).await {
         Ok(changed) => {
-            let text = format!("{key} is as in revision {revision} again: revision {}.", changed.revision);
+            let text =
+                format!("{key} is as in revision {revision} again: revision {}.", changed.revision);
             Ok(Visit::done(&own, &Toast::say(text)))
         }
         Err(error) => {
@@ -236,7 +254,8 @@ pub async fn restore(visit: Visit, path: Path<(String, String)>, form: Fields) -
 /// `POST .../settings`: what people read.
 pub async fn describe(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
     let (environment, key) = path.into_inner();
-    let kind: Result<FlagKind, _> = serde_json::from_value(Value::String(form.text("kind").to_owned()));
+    let kind: Result<FlagKind, _> =
+        serde_json::from_value(Value::String(form.text("kind").to_owned()));
     let kind = kind.map_err(|error| AppError::invalid("kind", error.to_string()))?;
     let lifetime = form.some("lifetime_days").map(|_| form.number("lifetime_days")).transpose();
     let described = match lifetime {
@@ -254,7 +273,10 @@ pub async fn describe(visit: Visit, path: Path<(String, String)>, form: Fields) 
     };
     let own = place(&environment, &key);
     match described {
-        Ok(_) => Ok(Visit::done(&format!("{own}?tab=settings"), &Toast::say(format!("{key} described.")))),
+        Ok(_) => Ok(Visit::done(
+            &format!("{own}?tab=settings"),
+            &Toast::say(format!("{key} described.")),
+        )),
         Err(error) => {
             let row = visit.get_flag(&visit.who, &environment, &key).await?;
             let mut settings = settings_of(&visit, &row, Faults::of(error)?);
@@ -276,7 +298,10 @@ pub async fn archive(visit: Visit, path: Path<(String, String)>, form: Fields) -
         Err(AppError::invalid("confirm", format!("type {key} to archive it")))
     };
     match outcome {
-        Ok(()) => Ok(Visit::done(&format!("/ui/{environment}/flags"), &Toast::say(format!("{key} archived.")))),
+        Ok(()) => Ok(Visit::done(
+            &format!("/ui/{environment}/flags"),
+            &Toast::say(format!("{key} archived.")),
+        )),
         Err(error @ AppError::Forbidden { .. }) => Err(error.into()),
         Err(error) => {
             let row = visit.get_flag(&visit.who, &environment, &key).await?;
@@ -285,4 +310,3 @@ pub async fn archive(visit: Visit, path: Path<(String, String)>, form: Fields) -
         }
     }
 }
-

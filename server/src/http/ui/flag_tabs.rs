@@ -35,20 +35,19 @@ impl TryIt {
         let mut faults = Faults::default();
         let mut properties = BTreeMap::new();
         for line in query.text("properties").lines().filter(|line| !line.trim().is_empty()) {
-            match line.split_once('=') {
-                Some((name, text)) => {
-                    let text = text.trim();
-                    let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-                    properties.insert(name.trim().to_owned(), value);
-                }
-                None => {
-                    let Err(AppError::Invalid(wrong)) =
-                        Err::<(), _>(AppError::invalid("properties", format!("`{line}` is not name = value")))
-                    else {
-                        continue;
-                    };
-                    faults.0.extend(wrong);
-                }
+            if let Some((name, text)) = line.split_once('=') {
+                let text = text.trim();
+                let value =
+                    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+                properties.insert(name.trim().to_owned(), value);
+            } else {
+                let Err(AppError::Invalid(wrong)) = Err::<(), _>(AppError::invalid(
+                    "properties",
+                    format!("`{line}` is not name = value"),
+                )) else {
+                    continue;
+                };
+                faults.0.extend(wrong);
             }
         }
         let context = ContextBody {
@@ -63,9 +62,10 @@ impl TryIt {
             properties,
         };
         let asked = query.some("asked").is_some() && faults.none();
-        let explanation = match asked {
-            true => Some(visit.explain_flag(&visit.who, environment, key, &context).await?),
-            false => None,
+        let explanation = if asked {
+            Some(visit.explain_flag(&visit.who, environment, key, &context).await?)
+        } else {
+            None
         };
         Ok(Self { context, properties: query.text("properties").to_owned(), explanation, faults })
     }
@@ -177,12 +177,14 @@ impl Activity {
             counts: names
                 .iter()
                 .map(|(name, _)| {
-                    let half = |n: i64| cells.get(&(hour * 2 + n, name.clone())).copied().unwrap_or(0);
+                    let half =
+                        |n: i64| cells.get(&(hour * 2 + n, name.clone())).copied().unwrap_or(0);
                     half(0) + half(1)
                 })
                 .collect(),
         };
-        let hours = (0..BUCKETS / 2).rev().map(hour).filter(|hour| hour.counts.iter().sum::<u64>() > 0);
+        let hours =
+            (0..BUCKETS / 2).rev().map(hour).filter(|hour| hour.counts.iter().sum::<u64>() > 0);
         let hours = hours.collect();
         let outcomes = names
             .into_iter()
@@ -209,13 +211,15 @@ impl Activity {
 }
 
 fn outcome_name(outcome: &str) -> String {
-    outcome.strip_prefix("variant:").map_or_else(|| outcome.to_owned(), |name| format!("variant {name}"))
+    outcome
+        .strip_prefix("variant:")
+        .map_or_else(|| outcome.to_owned(), |name| format!("variant {name}"))
 }
 
 /// One row of the history.
 pub struct Revision {
     pub id: String,
-    pub revision: u64,
+    pub number: u64,
     pub words: Words,
     pub reason: String,
     pub at: i64,
@@ -247,9 +251,11 @@ impl Revision {
             .map(|(index, row)| Self {
                 words: did(&row.change, &base),
                 lines: lines(&row.differences),
-                revision: row.change.revision.unwrap_or_default(),
+                number: row.change.revision.unwrap_or_default(),
                 is_now: index == 0 && first,
-                can_restore: row.change.after.is_some() && row.change.revision.is_some() && index > 0,
+                can_restore: row.change.after.is_some()
+                    && row.change.revision.is_some()
+                    && index > 0,
                 id: row.change.id,
                 reason: row.change.reason,
                 at: row.change.at,
@@ -277,11 +283,16 @@ impl Confirm {
         query: &Fields,
     ) -> Result<Option<Self>, AppError> {
         let wanted = query.some("restore").or_else(|| query.some("revision"));
-        let Some(revision) = wanted.and_then(|text| text.parse::<u64>().ok()) else { return Ok(None) };
+        let Some(revision) = wanted.and_then(|text| text.parse::<u64>().ok()) else {
+            return Ok(None);
+        };
         let key = row.flag.key.as_str();
         let rows = visit.flag_history(&visit.who, environment, key, None, 500).await?;
-        let then = rows.into_iter().find(|one| one.change.revision.is_some_and(|own| own <= revision));
-        let state = then.and_then(|one| one.change.after).and_then(|after| serde_json::from_value(after).ok());
+        let then =
+            rows.into_iter().find(|one| one.change.revision.is_some_and(|own| own <= revision));
+        let state = then
+            .and_then(|one| one.change.after)
+            .and_then(|after| serde_json::from_value(after).ok());
         let Some(state) = state else { return Ok(None) };
         let state = FlagState { killed: row.state.killed, ..state };
         Ok(Some(Self {

@@ -59,9 +59,12 @@ struct Query {
 
 impl Query {
     fn chip(&self, field: &str, value: &str) -> String {
-        let pick = |name: &str, own: &str| if name == field { value.to_owned() } else { own.to_owned() };
+        let pick =
+            |name: &str, own: &str| if name == field { value.to_owned() } else { own.to_owned() };
         let mut query = url::form_urlencoded::Serializer::new("?".to_owned());
-        for (name, own) in [("q", &self.q), ("kind", &self.kind), ("state", &self.state), ("sort", &self.sort)] {
+        for (name, own) in
+            [("q", &self.q), ("kind", &self.kind), ("state", &self.state), ("sort", &self.sort)]
+        {
             let value = pick(name, own);
             if !value.is_empty() {
                 query.append_pair(name, &value);
@@ -200,7 +203,10 @@ fn list_sentence(frame: &Frame, all: &[FlagRow]) -> Words {
     let stale = count(&|row| staleness(row, now).is_some());
     let mut words = Words::say(&format!("{} has ", frame.name))
         .strong(&words::count(all.len() as u64, "flag"))
-        .and(&format!("; {} on", if on as usize == all.len() { "all".to_owned() } else { words::number(on) }));
+        .and(&format!(
+            "; {} on",
+            if on as usize == all.len() { "all".to_owned() } else { words::number(on) }
+        ));
     if part > 0 {
         words = words.and(&format!(", {} of them for a part of the users", words::number(part)));
     }
@@ -210,7 +216,10 @@ fn list_sentence(frame: &Frame, all: &[FlagRow]) -> Words {
         words = words.and(" ").strong(&format!("{} {verb} killed", words::number(killed))).and(".");
     }
     if stale > 0 {
-        words = words.and(&format!(" {} ready to be removed.", words::count(stale, "flag looks").replace("lookss", "look")));
+        words = words.and(&format!(
+            " {} ready to be removed.",
+            words::count(stale, "flag looks").replace("lookss", "look")
+        ));
     }
     words
 }
@@ -251,10 +260,14 @@ pub async fn create(visit: Visit, path: Path<String>, form: Fields) -> Answer {
 
 fn draft_of(form: &Fields) -> Result<FlagDraft, AppError> {
     let parse = |field: &str| Value::String(form.text(field).to_owned());
-    let wrong = |field: &'static str| move |error: serde_json::Error| AppError::invalid(field, error.to_string());
-    let value_type: ValueType = serde_json::from_value(parse("value_type")).map_err(wrong("value_type"))?;
+    let wrong = |field: &'static str| {
+        move |error: serde_json::Error| AppError::invalid(field, error.to_string())
+    };
+    let value_type: ValueType =
+        serde_json::from_value(parse("value_type")).map_err(wrong("value_type"))?;
     let kind: FlagKind = serde_json::from_value(parse("kind")).map_err(wrong("kind"))?;
-    let key = FlagKey::try_from(form.text("key")).map_err(|e| AppError::invalid("key", e.to_string()))?;
+    let key =
+        FlagKey::try_from(form.text("key")).map_err(|e| AppError::invalid("key", e.to_string()))?;
     let state = FlagState {
         enabled: false,
         rules: vec![everybody(Percent::ALL)],

@@ -32,7 +32,9 @@ pub async fn search(visit: Visit, query: Fields) -> Answer {
         ("Log", "/log"),
         ("Put the environment back to a moment", "/restore"),
     ] {
-        items.push(json!({"kind": "page", "name": name, "hint": "", "url": format!("{base}{path}")}));
+        items.push(
+            json!({"kind": "page", "name": name, "hint": "", "url": format!("{base}{path}")}),
+        );
     }
     for (name, url) in [
         ("People", "/ui/settings/people"),
@@ -51,13 +53,19 @@ pub async fn search(visit: Visit, query: Fields) -> Answer {
     }
     for playbook in visit.catalogue.load().playbooks.values() {
         let url = format!("{base}/playbooks/{}", playbook.name);
-        items.push(json!({"kind": "playbook", "name": playbook.title, "hint": playbook.name, "url": url}));
+        items.push(
+            json!({"kind": "playbook", "name": playbook.title, "hint": playbook.name, "url": url}),
+        );
     }
     for place in visit.list_environments(&visit.who).await? {
         let url = format!("/ui/{}", place.key);
-        items.push(json!({"kind": "environment", "name": place.name, "hint": place.key, "url": url}));
+        items.push(
+            json!({"kind": "environment", "name": place.name, "hint": place.key, "url": url}),
+        );
     }
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(json!({"items": items})))
+    Ok(HttpResponse::Ok()
+        .insert_header(("Cache-Control", "no-store"))
+        .json(json!({"items": items})))
 }
 
 /// `POST /ui/theme`: keeps light, dark or automatic.

@@ -37,8 +37,13 @@ const MAINTENANCE: [(&str, &str); 4] = [
     ("verifying", "Verifying"),
     ("completed", "Completed"),
 ];
-const IMPACTS: [(&str, &str); 5] =
-    [("none", "None"), ("minor", "Minor"), ("major", "Major"), ("critical", "Critical"), ("maintenance", "Maintenance")];
+const IMPACTS: [(&str, &str); 5] = [
+    ("none", "None"),
+    ("minor", "Minor"),
+    ("major", "Major"),
+    ("critical", "Critical"),
+    ("maintenance", "Maintenance"),
+];
 
 /// An incident, as lists and its page show it.
 struct IncidentLine {
@@ -133,7 +138,11 @@ impl NewIncidentPage {
 
     fn chosen_state(&self, key: &str) -> String {
         let sent = self.form.text(&format!("components.{key}"));
-        if sent.is_empty() { self.chosen.get(key).cloned().unwrap_or_default() } else { sent.to_owned() }
+        if sent.is_empty() {
+            self.chosen.get(key).cloned().unwrap_or_default()
+        } else {
+            sent.to_owned()
+        }
     }
 }
 
@@ -185,7 +194,9 @@ fn incident_line(incident: &Incident) -> IncidentLine {
         created_by: incident.created_by.clone(),
         resolved_at: incident.resolved_at,
         run_id: incident.run_id.clone(),
-        components: components.map(|(key, state)| (key.clone(), words::title(&word(state)))).collect(),
+        components: components
+            .map(|(key, state)| (key.clone(), words::title(&word(state))))
+            .collect(),
         updates: incident
             .updates
             .iter()
@@ -205,19 +216,33 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
     let frame = visit.frame(&path, "incidents", "Incidents").await?;
     let all = visit.list_incidents(&visit.who, false, None, 100).await?;
     let components = visit.list_components(&visit.who).await?;
-    let (open, past): (Vec<_>, Vec<_>) = all.iter().partition(|incident| incident.resolved_at.is_none());
+    let (open, past): (Vec<_>, Vec<_>) =
+        all.iter().partition(|incident| incident.resolved_at.is_none());
     let (sentence, tone) = match open.as_slice() {
         [] => match past.iter().filter_map(|incident| incident.resolved_at).max() {
-            Some(at) => (Words::say("No incident is open. The last one was resolved ").when(at, frame.now).and("."), ""),
+            Some(at) => (
+                Words::say("No incident is open. The last one was resolved ")
+                    .when(at, frame.now)
+                    .and("."),
+                "",
+            ),
             None => (Words::say("No incident is open, and there never was one."), ""),
         },
         [one] => {
-            let words = Words::default().strong(&one.name).and(", since ").when(one.created_at, frame.now).and(".");
+            let words = Words::default()
+                .strong(&one.name)
+                .and(", since ")
+                .when(one.created_at, frame.now)
+                .and(".");
             (words, incident_line(one).tone)
         }
         some => {
             let words = Words::default().strong(&format!("{} incidents are open", some.len()));
-            let worst = if some.iter().any(|incident| incident.impact >= Impact::Major) { "bad" } else { "warn" };
+            let worst = if some.iter().any(|incident| incident.impact >= Impact::Major) {
+                "bad"
+            } else {
+                "warn"
+            };
             (words.and(". Customers see them on the status page."), worst)
         }
     };
@@ -247,9 +272,13 @@ async fn composer(
     let components = visit.list_components(&visit.who).await?;
     let catalogue = visit.catalogue.load();
     let templates: Vec<&IncidentTemplate> = catalogue.templates.iter().collect();
-    let template = templates.iter().find(|template| template.name == form.text("template")).copied();
+    let template =
+        templates.iter().find(|template| template.name == form.text("template")).copied();
     let mut page = NewIncidentPage {
-        templates: templates.iter().map(|template| (template.name.clone(), template.title.clone())).collect(),
+        templates: templates
+            .iter()
+            .map(|template| (template.name.clone(), template.title.clone()))
+            .collect(),
         components: components.iter().map(component_line).collect(),
         gaps: Vec::new(),
         name: form.text("name").to_owned(),
@@ -264,13 +293,18 @@ async fn composer(
     if let Some(template) = template.filter(|_| page.name.is_empty() && page.body.is_empty()) {
         let mut vars = BTreeMap::new();
         for gap in &template.placeholders {
-            let sent = page.form.some(&format!("vars.{}", gap.name)).or_else(|| gap.default.clone());
+            let sent =
+                page.form.some(&format!("vars.{}", gap.name)).or_else(|| gap.default.clone());
             page.gaps.push((gap.name.clone(), sent.clone().unwrap_or_default()));
-            vars.insert(gap.name.clone(), Value::String(sent.unwrap_or_else(|| format!("({})", gap.name))));
+            vars.insert(
+                gap.name.clone(),
+                Value::String(sent.unwrap_or_else(|| format!("({})", gap.name))),
+            );
         }
         match template.render(&vars) {
             Ok(text) => {
-                (page.name, page.body, page.impact, page.status) = (text.title, text.body, text.impact, text.status);
+                (page.name, page.body, page.impact, page.status) =
+                    (text.title, text.body, text.impact, text.status);
                 page.chosen = text.components;
             }
             Err(why) => faults.0.push(crate::app::Wrong { field: String::new(), message: why }),
@@ -287,7 +321,8 @@ fn read<T: DeserializeOwned>(form: &Fields, field: &str) -> Result<T, AppError> 
 
 fn components_of(form: &Fields) -> Result<BTreeMap<String, ComponentStatus>, AppError> {
     let mut found = BTreeMap::new();
-    for (key, state) in form.under("components.").into_iter().filter(|(_, state)| !state.is_empty()) {
+    for (key, state) in form.under("components.").into_iter().filter(|(_, state)| !state.is_empty())
+    {
         let field = format!("components.{key}");
         let state = serde_json::from_value(Value::String(state));
         found.insert(key, state.map_err(|error| AppError::invalid(&field, error.to_string()))?);
@@ -338,20 +373,23 @@ async fn page_of(
     let incident = visit.get_incident(&visit.who, id).await?;
     let components = visit.list_components(&visit.who).await?;
     let frame = visit.frame(environment, "incidents", incident.name.as_str()).await?;
-    let (sentence, tone) = match incident.resolved_at {
-        Some(at) => {
-            let took = words::duration(at - incident.created_at);
-            (Words::say("Resolved ").when(at, frame.now).and(&format!(", after {took}.")), "")
-        }
-        None => {
-            let status = words::title(&word(&incident.status));
-            let words = Words::default().strong(&status).and(", open since ").when(incident.created_at, frame.now);
-            (words.and(". Customers see it."), if incident.impact >= Impact::Major { "bad" } else { "attention" })
-        }
+    let (sentence, tone) = if let Some(at) = incident.resolved_at {
+        let took = words::duration(at - incident.created_at);
+        (Words::say("Resolved ").when(at, frame.now).and(&format!(", after {took}.")), "")
+    } else {
+        let status = words::title(&word(&incident.status));
+        let words = Words::default()
+            .strong(&status)
+            .and(", open since ")
+            .when(incident.created_at, frame.now);
+        (
+            words.and(". Customers see it."),
+            if incident.impact >= Impact::Major { "bad" } else { "attention" },
+        )
     };
     let incident = incident_line(&incident);
     let components = components.iter().map(component_line).collect();
-    Ok(IncidentPage { incident, sentence, tone, components, form, faults, frame })
+    Ok(IncidentPage { frame, incident, sentence, tone, components, form, faults })
 }
 
 /// `POST /ui/{environment}/incidents/{incident}`: an update; `resolved` ends it.
@@ -359,7 +397,11 @@ pub async fn update(visit: Visit, path: Path<(String, String)>, form: Fields) ->
     let (environment, id) = path.into_inner();
     let draft = || -> Result<UpdateDraft, AppError> {
         let status: IncidentStatus = read(&form, "status")?;
-        Ok(UpdateDraft { status, body: form.text("body").to_owned(), components: components_of(&form)? })
+        Ok(UpdateDraft {
+            status,
+            body: form.text("body").to_owned(),
+            components: components_of(&form)?,
+        })
     };
     let updated = match draft() {
         Ok(draft) => visit.update_incident(&visit.who, &id, draft, None).await,
@@ -367,7 +409,11 @@ pub async fn update(visit: Visit, path: Path<(String, String)>, form: Fields) ->
     };
     match updated {
         Ok(incident) => {
-            let text = if incident.resolved_at.is_some() { "Resolved." } else { "The update is on the status page." };
+            let text = if incident.resolved_at.is_some() {
+                "Resolved."
+            } else {
+                "The update is on the status page."
+            };
             Ok(Visit::done(&format!("/ui/{environment}/incidents/{id}"), &Toast::say(text)))
         }
         Err(error) => {

@@ -93,17 +93,26 @@ async fn page_of(
     let rows: Vec<Row> = found.into_iter().map(|row| row_of(row, &base)).collect();
     let (sentence, tone) = match &report {
         Some(report) if report.ok => {
-            let words = Words::default().strong(&format!("Verified to row {}:", words::number(report.rows)));
+            let words = Words::default()
+                .strong(&format!("Verified to row {}:", words::number(report.rows)));
             (words.and(" no row of the rollback log was changed, moved or left out."), "")
         }
         Some(report) => {
             let row = report.broken_row.unwrap_or_default();
             let why = report.problem.clone().unwrap_or_default();
-            (Words::default().strong(&format!("The chain is broken at row {row}:")).and(&format!(" {why}.")), "bad")
+            (
+                Words::default()
+                    .strong(&format!("The chain is broken at row {row}:"))
+                    .and(&format!(" {why}.")),
+                "bad",
+            )
         }
         None => match rows.first() {
             Some(row) => {
-                let words = Words::say("The last change: ").join(&row.words).and(" ").when(row.at, frame.now);
+                let words = Words::say("The last change: ")
+                    .join(&row.words)
+                    .and(" ")
+                    .when(row.at, frame.now);
                 (words.and("."), "")
             }
             None => (Words::say("No change matches."), ""),

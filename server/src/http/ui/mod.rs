@@ -1,4 +1,6 @@
 //! The console's pages: HTML first, forms that work without a script, parts that swap with one.
+#![expect(clippy::unused_self, reason = "templates reach helpers through their struct")]
+#![expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
 
 pub mod assets;
 mod clients;
@@ -16,6 +18,7 @@ mod home;
 mod incidents;
 mod live;
 mod log;
+mod outage;
 mod overview;
 mod playbooks;
 mod restore;

@@ -79,15 +79,28 @@ impl Pulse {
         });
         let converged = Converged::of(&visit.hub.convergence(environment, None));
         let mode = mode_of(&flags, frame.now);
-        let killed: Vec<String> =
-            flags.iter().filter(|row| row.state.killed).map(|row| row.flag.key.to_string()).collect();
+        let killed: Vec<String> = flags
+            .iter()
+            .filter(|row| row.state.killed)
+            .map(|row| row.flag.key.to_string())
+            .collect();
         let (tone, action, mut sentence) = judge(frame, &mode, &open, &active, &killed);
         let (mode_word, mode_detail, share) = mode_words(&mode, frame.now);
         if let Some((words, at, _)) = &last {
             sentence = sentence.and(" ").join(words).and(" ").when(*at, frame.now).and(".");
         }
         sentence = sentence.and(" ").join(&converged.words());
-        Ok(Self { sentence, tone, action, mode: mode_word, mode_detail, share, converged, open, last })
+        Ok(Self {
+            sentence,
+            tone,
+            action,
+            mode: mode_word,
+            mode_detail,
+            share,
+            converged,
+            open,
+            last,
+        })
     }
 }
 
@@ -98,7 +111,9 @@ fn mode_of(flags: &[FlagRow], now: i64) -> Mode {
     }
     match (find("auth_enabled"), find("auth_rollout")) {
         (Some(enabled), _) if !is_on(&enabled.state, now) => Mode::Off,
-        (_, Some(rollout)) => Mode::Enforced(share_of(&rollout.state, now), rollout.state.rules.len()),
+        (_, Some(rollout)) => {
+            Mode::Enforced(share_of(&rollout.state, now), rollout.state.rules.len())
+        }
         (Some(_), None) => Mode::Enforced(100.0, 0),
         (None, None) => Mode::Unknown,
     }
@@ -114,7 +129,9 @@ fn mode_words(mode: &Mode, now: i64) -> (&'static str, String, f64) {
         Mode::Enforced(share, rules) if *rules > 1 => {
             ("Enforced", format!("by {rules} rules, for up to {}", words::percent(*share)), *share)
         }
-        Mode::Enforced(share, _) => ("Enforced", format!("for {} of users", words::percent(*share)), *share),
+        Mode::Enforced(share, _) => {
+            ("Enforced", format!("for {} of users", words::percent(*share)), *share)
+        }
         Mode::Unknown => ("–", "the flags auth_* do not exist".to_owned(), 0.0),
     }
 }
@@ -131,12 +148,18 @@ fn judge(
     if let Some(run) = active.first() {
         let words = match run.state.as_str() {
             "parked" => Words::default().strong(&format!("{} waits for a decision", run.title)),
-            "waiting_approval" => Words::default().strong(&format!("{} waits for an approval", run.title)),
+            "waiting_approval" => {
+                Words::default().strong(&format!("{} waits for an approval", run.title))
+            }
             _ => Words::default().strong(&format!("{} is running", run.title)),
         };
         let words = words.and(&format!(" in {name}, started by {} ", run.requested_by));
         let words = words.when(run.created_at, frame.now).and(".");
-        return ("attention", Some((frame.url(&format!("runs/{}", run.id)), "Watch the run".to_owned())), words);
+        return (
+            "attention",
+            Some((frame.url(&format!("runs/{}", run.id)), "Watch the run".to_owned())),
+            words,
+        );
     }
     let restore = || Some((frame.url("playbooks/auth-restore"), "Turn sign-in back on".to_owned()));
     let worst = open.iter().max_by_key(|incident| incident.impact);
@@ -159,7 +182,11 @@ fn judge(
             let link = frame.url(&format!("incidents/{}", incident.id));
             let words = Words::default().strong(&incident.name).and(", since ");
             let words = words.when(incident.created_at, frame.now).and(".");
-            (if loud { "bad" } else { "attention" }, Some((link, "Open the incident".to_owned())), words)
+            (
+                if loud { "bad" } else { "attention" },
+                Some((link, "Open the incident".to_owned())),
+                words,
+            )
         }
         (mode, None) => {
             let words = match killed {
@@ -167,15 +194,20 @@ fn judge(
                 some => {
                     let verb = if some.len() == 1 { "is" } else { "are" };
                     let keys = words::list(some, "and");
-                    Words::say(&format!("{name} works, but ")).strong(&format!("{keys} {verb} killed")).and(".")
+                    Words::say(&format!("{name} works, but "))
+                        .strong(&format!("{keys} {verb} killed"))
+                        .and(".")
                 }
             };
             let words = match mode {
                 Mode::Enforced(share, _) if *share >= 100.0 => words.and(" Everybody signs in."),
-                Mode::Enforced(share, _) if *share <= 0.0 => words.and(" Nobody is asked to sign in yet."),
-                Mode::Enforced(share, 0..=1) => {
-                    words.and(" Sign-in is enforced for ").strong(&words::percent(*share)).and(" of users.")
+                Mode::Enforced(share, _) if *share <= 0.0 => {
+                    words.and(" Nobody is asked to sign in yet.")
                 }
+                Mode::Enforced(share, 0..=1) => words
+                    .and(" Sign-in is enforced for ")
+                    .strong(&words::percent(*share))
+                    .and(" of users."),
                 Mode::Enforced(share, rules) => words
                     .and(&format!(" Sign-in is enforced by {rules} rules, for up to "))
                     .strong(&words::percent(*share))
@@ -183,7 +215,9 @@ fn judge(
                 _ => words,
             };
             let tone = if killed.is_empty() { "" } else { "attention" };
-            let action = killed.first().map(|key| (frame.url(&format!("flags/{key}")), format!("Look at {key}")));
+            let action = killed
+                .first()
+                .map(|key| (frame.url(&format!("flags/{key}")), format!("Look at {key}")));
             (tone, action, words)
         }
     }

@@ -133,7 +133,10 @@ impl RunLine {
             at: run.created_at,
             by: run.requested_by.clone(),
             reason: run.reason.clone(),
-            took: run.finished_at.map(|at| words::duration(at - run.created_at)).unwrap_or_default(),
+            took: run
+                .finished_at
+                .map(|at| words::duration(at - run.created_at))
+                .unwrap_or_default(),
             trigger: run.trigger.clone(),
         }
     }
@@ -161,15 +164,24 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
     let cards: Vec<Card> = catalogue.playbooks.values().map(card).collect();
     let active = runs.iter().filter(|run| run.finished_at.is_none()).count() as u64;
     let sentence = match (active, runs.first()) {
-        (0, None) => Words::say(&format!("No playbook ever ran in {}. A dry run changes nothing.", frame.name)),
-        (0, Some(last)) => Words::say(&format!("Nothing is running in {}. The last run, ", frame.name))
-            .link(&frame.url(&format!("runs/{}", last.id)), &last.title)
-            .and(&format!(", {} ", super::run_view::state_words(&last.state).0.to_lowercase()))
-            .when(last.finished_at.unwrap_or(last.created_at), frame.now)
-            .and("."),
+        (0, None) => Words::say(&format!(
+            "No playbook ever ran in {}. A dry run changes nothing.",
+            frame.name
+        )),
+        (0, Some(last)) => {
+            Words::say(&format!("Nothing is running in {}. The last run, ", frame.name))
+                .link(&frame.url(&format!("runs/{}", last.id)), &last.title)
+                .and(&format!(", {} ", super::run_view::state_words(&last.state).0.to_lowercase()))
+                .when(last.finished_at.unwrap_or(last.created_at), frame.now)
+                .and(".")
+        }
         (count, _) => {
             let verb = if count == 1 { "is" } else { "are" };
-            Words::default().strong(&format!("{} {verb} on the way", words::count(count, "run"))).and(" in ").and(&frame.name).and(".")
+            Words::default()
+                .strong(&format!("{} {verb} on the way", words::count(count, "run")))
+                .and(" in ")
+                .and(&frame.name)
+                .and(".")
         }
     };
     let refused = catalogue.refused.iter().map(|(file, problems)| {
@@ -187,7 +199,11 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
     ok(&page)
 }
 
-async fn runs_of(visit: &Visit, environment: &str, playbook: Option<&str>) -> Result<Vec<RunRow>, AppError> {
+async fn runs_of(
+    visit: &Visit,
+    environment: &str,
+    playbook: Option<&str>,
+) -> Result<Vec<RunRow>, AppError> {
     let filter = RunFilter {
         environment: Some(environment.to_owned()),
         playbook: playbook.map(str::to_owned),
@@ -200,7 +216,8 @@ async fn runs_of(visit: &Visit, environment: &str, playbook: Option<&str>) -> Re
 /// The middle of how long the good runs took; empty without any.
 fn typical(runs: &[&RunRow]) -> String {
     let good = runs.iter().filter(|run| run.state == "succeeded");
-    let mut times: Vec<i64> = good.filter_map(|run| Some(run.finished_at? - run.created_at)).collect();
+    let mut times: Vec<i64> =
+        good.filter_map(|run| Some(run.finished_at? - run.created_at)).collect();
     times.sort_unstable();
     times.get(times.len() / 2).map(|ms| words::duration(*ms)).unwrap_or_default()
 }
@@ -224,22 +241,26 @@ async fn page_of(
     let frame = visit.frame(environment, "playbooks", playbook.title.as_str()).await?;
     let rehearsed = rehearsal.is_some();
     // Without values from a person the steps are shown for the playbook's own samples.
-    let rehearsal = match rehearsal {
-        Some(both) => Some(both),
-        None => {
-            let samples = playbook.inputs.iter().map(|input| (input.name.clone(), sample(input))).collect();
-            let draft = RunDraft {
-                playbook: name.to_owned(),
-                environment: environment.to_owned(),
-                reason: "dry run".to_owned(),
-                inputs: samples,
-                trigger: "ui",
-            };
-            visit.preview_run(&visit.who, &draft).await.ok()
-        }
+    let rehearsal = if let Some(both) = rehearsal {
+        Some(both)
+    } else {
+        let samples =
+            playbook.inputs.iter().map(|input| (input.name.clone(), sample(input))).collect();
+        let draft = RunDraft {
+            playbook: name.to_owned(),
+            environment: environment.to_owned(),
+            reason: "dry run".to_owned(),
+            inputs: samples,
+            trigger: "ui",
+        };
+        visit.preview_run(&visit.who, &draft).await.ok()
     };
     let (steps, requires, clients) = match &rehearsal {
-        Some((_, preview)) => (steps_of(preview), requires_of(&playbook, preview), known(&preview.clients, |n| words::number(*n))),
+        Some((_, preview)) => (
+            steps_of(preview),
+            requires_of(&playbook, preview),
+            known(&preview.clients, |n| words::number(*n)),
+        ),
         None => (Vec::new(), Vec::new(), "–".to_owned()),
     };
     let runs = runs_of(visit, environment, Some(name)).await?;
@@ -261,7 +282,8 @@ async fn page_of(
 /// A value that the steps can be shown with before anybody gave one.
 fn sample(input: &Input) -> Value {
     let words = json!("the reason that you give");
-    let free = input.kind == InputType::String && input.choices.is_empty() && input.default.is_none();
+    let free =
+        input.kind == InputType::String && input.choices.is_empty() && input.default.is_none();
     if free && input.accept(&words).is_ok() { words } else { input.sample() }
 }
 
@@ -275,7 +297,7 @@ fn known<T>(answer: &Known<T>, say: impl Fn(&T) -> String) -> String {
 fn steps_of(preview: &Preview) -> Vec<StepLine> {
     let line = |step: &switchback_playbook::preview::StepPreview| StepLine {
         title: step.title.clone(),
-        does: Words::default().ticked(&step.does),
+        does: super::run_view::said_once(&step.title, &step.does),
         kind: step.kind.clone(),
         runs: match &step.runs {
             Known::Known(true) => String::new(),
@@ -291,9 +313,10 @@ fn steps_of(preview: &Preview) -> Vec<StepLine> {
             some => format!("reaches {}", words::count(*some, "client")),
         }),
         warnings: step.effect.warnings.iter().map(|text| Words::default().ticked(text)).collect(),
-        undoes: match step.reversible {
-            true => Words::default().ticked(&step.undoes),
-            false => Words::say("It cannot be taken back."),
+        undoes: if step.reversible {
+            Words::default().ticked(&step.undoes)
+        } else {
+            Words::say("It cannot be taken back.")
         },
         danger: step.danger,
         needs_approval: step.needs_approval,
@@ -303,7 +326,9 @@ fn steps_of(preview: &Preview) -> Vec<StepLine> {
 
 fn changed(before: &Value, after: &Value) -> String {
     if before.is_null() {
-        let text = |key: &str| after.get(key).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+        let text = |key: &str| {
+            after.get(key).and_then(Value::as_str).unwrap_or_default().trim().to_owned()
+        };
         let said = [text("title"), text("body"), text("message")];
         return said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" – ");
     }
@@ -337,7 +362,10 @@ pub async fn start(visit: Visit, path: Path<(String, String)>, form: Fields) -> 
     let draft = draft_of(&visit, &environment, &name, &form)?;
     if form.text("do") == "dry" {
         return match visit.preview_run(&visit.who, &draft).await {
-            Ok(both) => ok(&page_of(&visit, &environment, &name, form, Some(both), Faults::default()).await?),
+            Ok(both) => {
+                ok(&page_of(&visit, &environment, &name, form, Some(both), Faults::default())
+                    .await?)
+            }
             Err(error) => {
                 let faults = Faults::of(error)?;
                 unprocessable(&page_of(&visit, &environment, &name, form, None, faults).await?)
@@ -353,7 +381,12 @@ pub async fn start(visit: Visit, path: Path<(String, String)>, form: Fields) -> 
     }
 }
 
-fn draft_of(visit: &Visit, environment: &str, name: &str, form: &Fields) -> Result<RunDraft, AppError> {
+fn draft_of(
+    visit: &Visit,
+    environment: &str,
+    name: &str,
+    form: &Fields,
+) -> Result<RunDraft, AppError> {
     let catalogue = visit.catalogue.load();
     let playbook = catalogue.get(name)?;
     let mut inputs: BTreeMap<String, Value> = BTreeMap::new();
@@ -394,7 +427,8 @@ pub async fn roll_back(visit: Visit, path: Path<String>, form: Fields) -> Answer
         Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
         Err(error) => {
             let faults = Faults::of(error)?;
-            let page = page_of(&visit, &environment, ROLLBACK, Fields::default(), None, faults).await?;
+            let page =
+                page_of(&visit, &environment, ROLLBACK, Fields::default(), None, faults).await?;
             unprocessable(&page)
         }
     }

@@ -66,7 +66,11 @@ async fn page_of(
                 preview = Some(Preview {
                     stamp: plain_stamp(at),
                     revision: found.revision,
-                    flags: found.flags.iter().map(|one| (one.key.clone(), lines(&one.differences))).collect(),
+                    flags: found
+                        .flags
+                        .iter()
+                        .map(|one| (one.key.clone(), lines(&one.differences)))
+                        .collect(),
                     newer: found.newer_flags,
                     segments: found.segments,
                 });
@@ -109,7 +113,9 @@ pub async fn restore(visit: Visit, path: Path<String>, form: Fields) -> Answer {
             Ok(Visit::done(&format!("/ui/{path}"), &Toast::say(text)))
         }
         Err(AppError::Conflict { current }) => {
-            let message = format!("somebody changed something meanwhile (revision {current}); look at the difference again");
+            let message = format!(
+                "somebody changed something meanwhile (revision {current}); look at the difference again"
+            );
             let faults = Faults::of(AppError::invalid("", message))?;
             unprocessable(&page_of(&visit, &path, &form, faults).await?)
         }

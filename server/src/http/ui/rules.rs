@@ -14,7 +14,7 @@ use super::words::Words;
 use super::{Answer, unprocessable};
 use crate::app::AppError;
 use crate::app::environments::difference_of;
-use crate::app::flags::StateWrite;
+use crate::app::flags::{FlagFilter, StateWrite};
 
 /// The editor's values.
 pub struct Editor {
@@ -55,7 +55,7 @@ impl Editor {
         draft: StateDraft,
     ) -> Result<Self, AppError> {
         let segments = visit.list_segments(&visit.who, environment).await?;
-        let flags = visit.list_flags(&visit.who, environment, &Default::default()).await?;
+        let flags = visit.list_flags(&visit.who, environment, &FlagFilter::default()).await?;
         let shown = FlagState { killed: false, ..row.state.clone() };
         Ok(Self {
             revision: row.revision,
@@ -115,11 +115,14 @@ impl Editor {
 
     /// What is wrong and belongs to no part with a place of its own.
     pub fn faults_elsewhere(&self) -> Vec<String> {
-        let inside = |field: &str| field.starts_with("rules[") || field == "reason" || field == "json";
+        let inside =
+            |field: &str| field.starts_with("rules[") || field == "reason" || field == "json";
         let rest = self.faults.0.iter().filter(|wrong| !inside(&wrong.field));
         rest.map(|wrong| match wrong.field.as_str() {
             "" => super::error::sentence(&wrong.message),
-            field => super::error::sentence(&format!("{}: {}", field.replace('_', " "), wrong.message)),
+            field => {
+                super::error::sentence(&format!("{}: {}", field.replace('_', " "), wrong.message))
+            }
         })
         .collect()
     }
@@ -169,10 +172,14 @@ pub async fn edit(visit: Visit, path: Path<(String, String)>, form: Fields) -> A
             Ok(changed) => {
                 let to = format!("/ui/{environment}/flags/{key}");
                 let before = changed.before_revision.to_string();
-                let toast = Toast::say(format!("{key} saved as revision {}.", changed.revision)).undo(
-                    format!("{to}/restore"),
-                    &[("revision", &before), ("reason", "Undo: put back what stood a moment ago.")],
-                );
+                let toast = Toast::say(format!("{key} saved as revision {}.", changed.revision))
+                    .undo(
+                        format!("{to}/restore"),
+                        &[
+                            ("revision", &before),
+                            ("reason", "Undo: put back what stood a moment ago."),
+                        ],
+                    );
                 return Ok(Visit::done(&to, &toast));
             }
             Err(AppError::Conflict { current }) => {
@@ -209,7 +216,8 @@ async fn meanwhile(
     revision: u64,
 ) -> Result<Vec<Meanwhile>, AppError> {
     let history = visit.flag_history(&visit.who, environment, key, None, 20).await?;
-    let newer = history.into_iter().filter(|row| row.change.revision.is_some_and(|own| own > revision));
+    let newer =
+        history.into_iter().filter(|row| row.change.revision.is_some_and(|own| own > revision));
     Ok(newer
         .map(|row| Meanwhile {
             revision: row.change.revision.unwrap_or_default(),

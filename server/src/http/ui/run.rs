@@ -1,5 +1,6 @@
 //! A run: its page comes alive, and people steer it from there.
 
+use actix_web::HttpResponse;
 use actix_web::web::Path;
 use askama::Template;
 use serde_json::Value;
@@ -32,17 +33,28 @@ impl RunPart {
     pub fn sentence(&self, frame: &Frame) -> Words {
         let done = self.steps.iter().filter(|step| step.class == "step-good").count();
         let words = match self.state.as_str() {
-            "succeeded" => Words::default().strong("It is done").and(&format!(", in {}.", self.elapsed)),
-            "failed" => Words::default().strong("Nothing was started:").and(" a precondition did not hold."),
-            "compensated" => Words::default().strong("It failed, and what it did was taken back."),
-            "compensate_failed" => {
-                Words::default().strong("It failed, and taking it back failed too: somebody must look.")
+            "succeeded" => {
+                Words::default().strong("It is done").and(&format!(", in {}.", self.elapsed))
             }
-            "cancelled" => Words::default().strong("It was cancelled, and what it did was taken back."),
-            "parked" => Words::default().strong("It waits for your decision").and(" about the marked step."),
-            "waiting_approval" => Words::default().strong("It waits for somebody to approve").and(" the marked step."),
+            "failed" => {
+                Words::default().strong("Nothing was started:").and(" a precondition did not hold.")
+            }
+            "compensated" => Words::default().strong("It failed, and what it did was taken back."),
+            "compensate_failed" => Words::default()
+                .strong("It failed, and taking it back failed too: somebody must look."),
+            "cancelled" => {
+                Words::default().strong("It was cancelled, and what it did was taken back.")
+            }
+            "parked" => {
+                Words::default().strong("It waits for your decision").and(" about the marked step.")
+            }
+            "waiting_approval" => {
+                Words::default().strong("It waits for somebody to approve").and(" the marked step.")
+            }
             "compensating" => Words::default().strong("It is taking back what it did."),
-            _ => Words::default().strong("It is running:").and(&format!(" {done} of {} steps are done.", self.steps.len())),
+            _ => Words::default()
+                .strong("It is running:")
+                .and(&format!(" {done} of {} steps are done.", self.steps.len())),
         };
         words.and(&format!(" {} started it ", self.by)).when(self.at, frame.now).and(".")
     }
@@ -84,7 +96,7 @@ pub async fn part(visit: Visit, path: Path<String>) -> Answer {
 pub async fn cancel(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
     let (environment, id) = path.into_inner();
     visit.cancel_run(&visit.who, &id, form.text("reason")).await?;
-    back(&environment, &id, "The run stops and takes back what it did.")
+    Ok(back(&environment, &id, "The run stops and takes back what it did."))
 }
 
 /// `POST .../approval`: `approve=yes` or `no`.
@@ -92,7 +104,7 @@ pub async fn approve(visit: Visit, path: Path<(String, String)>, form: Fields) -
     let (environment, id) = path.into_inner();
     let granted = form.is("approve");
     visit.approve_step(&visit.who, &id, form.text("step"), granted, form.text("comment")).await?;
-    back(&environment, &id, if granted { "Approved." } else { "Refused." })
+    Ok(back(&environment, &id, if granted { "Approved." } else { "Refused." }))
 }
 
 /// `POST .../decision`: `was_done`, `redo` or `undo`.
@@ -101,9 +113,9 @@ pub async fn decide(visit: Visit, path: Path<(String, String)>, form: Fields) ->
     let decision = serde_json::from_value(Value::String(form.text("decision").to_owned()))
         .map_err(|error| AppError::invalid("decision", error.to_string()))?;
     visit.decide_run(&visit.who, &id, form.text("step"), decision, form.text("comment")).await?;
-    back(&environment, &id, "Decided; the run goes on.")
+    Ok(back(&environment, &id, "Decided; the run goes on."))
 }
 
-fn back(environment: &str, id: &str, text: &str) -> Answer {
-    Ok(Visit::done(&format!("/ui/{environment}/runs/{id}"), &Toast::say(text)))
+fn back(environment: &str, id: &str, text: &str) -> HttpResponse {
+    Visit::done(&format!("/ui/{environment}/runs/{id}"), &Toast::say(text))
 }

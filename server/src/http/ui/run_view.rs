@@ -1,9 +1,9 @@
 //! A run, step by step, as its page shows it.
 
 use serde_json::Value;
+use switchback_playbook::RunState;
 use switchback_playbook::plan::{Condition, PlannedStep};
 use switchback_playbook::state::{StepState, StepView};
-use switchback_playbook::RunState;
 use switchback_store::LogEntry;
 
 use super::live::Converged;
@@ -139,7 +139,13 @@ impl RunPart {
     }
 }
 
-fn step_line(step: &PlannedStep, view: &StepView, parked: Option<&str>, over: bool, now: i64) -> StepLine {
+fn step_line(
+    step: &PlannedStep,
+    view: &StepView,
+    parked: Option<&str>,
+    over: bool,
+    now: i64,
+) -> StepLine {
     let (word, class, icon) = match view.state {
         StepState::Pending if over => ("Not run", "", ""),
         StepState::Pending => ("", "", ""),
@@ -157,7 +163,8 @@ fn step_line(step: &PlannedStep, view: &StepView, parked: Option<&str>, over: bo
         StepState::Skipped => ("Left out", "", ""),
     };
     let running = matches!(view.state, StepState::Intent | StepState::UndoIntent);
-    let took = view.started_at.filter(|_| !running).map(|from| words::duration(view.last_at - from));
+    let took =
+        view.started_at.filter(|_| !running).map(|from| words::duration(view.last_at - from));
     let waits = view.state == StepState::Waiting && view.approval_until.is_some();
     let approval = step.approve.as_ref().filter(|_| waits).map(|approve| Approval {
         message: approve.message.clone(),
@@ -165,7 +172,8 @@ fn step_line(step: &PlannedStep, view: &StepView, parked: Option<&str>, over: bo
         given: view.approvals.iter().cloned().collect::<Vec<_>>().join(", "),
         wanted: approve.min,
     });
-    let note = match (&step.condition, view.wait_until.filter(|_| view.state == StepState::Waiting)) {
+    let note = match (&step.condition, view.wait_until.filter(|_| view.state == StepState::Waiting))
+    {
         (_, Some(until)) => format!("goes on {}", words::relative(until, now)),
         (Condition::Never, _) => "left out with these inputs".to_owned(),
         (Condition::When(text), _) => format!("if {text}"),
@@ -174,7 +182,7 @@ fn step_line(step: &PlannedStep, view: &StepView, parked: Option<&str>, over: bo
     StepLine {
         id: step.id.clone(),
         title: step.title.clone(),
-        does: Words::default().ticked(&step.does),
+        does: said_once(&step.title, &step.does),
         state: state_key(view.state),
         word: word.to_owned(),
         class,
@@ -205,6 +213,11 @@ fn state_key(state: StepState) -> &'static str {
         StepState::UndoFailed => "undo_failed",
         StepState::Skipped => "skipped",
     }
+}
+
+/// What a step does, unless its title says it already.
+pub fn said_once(title: &str, does: &str) -> Words {
+    if title == does { Words::default() } else { Words::default().ticked(does) }
 }
 
 /// What a step left behind, in words: the values that a person can use.
@@ -247,10 +260,13 @@ fn receipt(detail: &RunDetail, converged: Option<&Converged>, took: i64) -> Stri
     if let Some(converged) = converged {
         parts.push(match converged.connected {
             0 => "no client was connected".to_owned(),
-            all => format!("{}/{} clients proved", words::number(converged.acked), words::number(all)),
+            all => {
+                format!("{}/{} clients proved", words::number(converged.acked), words::number(all))
+            }
         });
     }
-    let failed = detail.view.steps.iter().filter(|step| step.state == StepState::Failed).count() as u64;
+    let failed =
+        detail.view.steps.iter().filter(|step| step.state == StepState::Failed).count() as u64;
     if failed > 0 {
         parts.push(format!("{} failed", words::count(failed, "step")));
     }
@@ -271,4 +287,3 @@ fn log_line(entry: &LogEntry) -> LogLine {
         hash: entry.hash.chars().take(10).collect(),
     }
 }
-

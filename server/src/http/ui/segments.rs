@@ -57,7 +57,11 @@ impl SegmentEditor {
     }
 
     fn action(&self, frame: &Frame) -> String {
-        if self.is_new { frame.url("segments/new") } else { frame.url(&format!("segments/{}", self.key)) }
+        if self.is_new {
+            frame.url("segments/new")
+        } else {
+            frame.url(&format!("segments/{}", self.key))
+        }
     }
 
     fn read(form: &Fields, key: Option<&str>) -> Self {
@@ -76,21 +80,26 @@ impl SegmentEditor {
     fn apply(&mut self, action: &str) {
         if action == "constraint.add" {
             self.focus = format!("constraint-{}", self.constraints.len());
-            self.constraints.push(ConstraintDraft { operator: "IN".to_owned(), ..ConstraintDraft::default() });
-        } else if let Some(index) = action.strip_prefix("constraint.remove.").and_then(|n| n.parse().ok()) {
+            self.constraints
+                .push(ConstraintDraft { operator: "IN".to_owned(), ..ConstraintDraft::default() });
+        } else if let Some(index) =
+            action.strip_prefix("constraint.remove.").and_then(|n| n.parse().ok())
+        {
             if index < self.constraints.len() {
                 self.constraints.remove(index);
             }
-            self.focus = "constraint-add".to_owned();
+            "constraint-add".clone_into(&mut self.focus);
         }
     }
 
     fn to_segment(&self) -> Result<Segment, AppError> {
-        let key = FlagKey::try_from(self.key.as_str()).map_err(|e| AppError::invalid("key", e.to_string()))?;
+        let key = FlagKey::try_from(self.key.as_str())
+            .map_err(|e| AppError::invalid("key", e.to_string()))?;
         let mut wrong = Vec::new();
         let drafts = self.constraints.iter().enumerate();
-        let constraints =
-            drafts.filter_map(|(n, one)| one.to_constraint(&format!("constraints[{n}]"), &mut wrong)).collect();
+        let constraints = drafts
+            .filter_map(|(n, one)| one.to_constraint(&format!("constraints[{n}]"), &mut wrong))
+            .collect();
         if !wrong.is_empty() {
             return Err(AppError::Invalid(wrong));
         }
@@ -133,10 +142,14 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
         });
     }
     let unused = rows.iter().filter(|row| row.used_by.is_empty()).count() as u64;
-    let mut sentence =
-        Words::say(&format!("{} has ", frame.name)).strong(&words::count(rows.len() as u64, "segment")).and(".");
+    let mut sentence = Words::say(&format!("{} has ", frame.name))
+        .strong(&words::count(rows.len() as u64, "segment"))
+        .and(".");
     if unused > 0 {
-        sentence = sentence.and(&format!(" {} used by no flag.", if unused == 1 { "1 is".to_owned() } else { format!("{unused} are") }));
+        sentence = sentence.and(&format!(
+            " {} used by no flag.",
+            if unused == 1 { "1 is".to_owned() } else { format!("{unused} are") }
+        ));
     }
     ok(&SegmentsPage { frame, sentence, rows })
 }
@@ -166,19 +179,27 @@ pub async fn one(visit: Visit, path: Path<(String, String)>) -> Answer {
     ok(&page_of(&visit, &environment, editor).await?)
 }
 
-async fn page_of(visit: &Visit, environment: &str, editor: SegmentEditor) -> Result<SegmentPage, UiError> {
+async fn page_of(
+    visit: &Visit,
+    environment: &str,
+    editor: SegmentEditor,
+) -> Result<SegmentPage, UiError> {
     let title = if editor.is_new { "New segment" } else { editor.key.as_str() };
     let frame = visit.frame(environment, "segments", title).await?;
-    let used_by = match editor.is_new {
-        true => Vec::new(),
-        false => visit.flags_using_segment(environment, &editor.key).await?,
+    let used_by = if editor.is_new {
+        Vec::new()
+    } else {
+        visit.flags_using_segment(environment, &editor.key).await?
     };
     let sentence = match editor.to_segment() {
         Ok(segment) if !editor.is_new => {
             let words = Words::say("Holds for ").join(&segment_words(&segment)).and(". ");
             match used_by.len() as u64 {
                 0 => words.and("No flag uses it."),
-                count => words.and(&format!("{} with it.", words::count(count, "flag changes").replace("changess", "change"))),
+                count => words.and(&format!(
+                    "{} with it.",
+                    words::count(count, "flag changes").replace("changess", "change")
+                )),
             }
         }
         _ => Words::say("A segment is a list of conditions with a name; all of them must hold."),
@@ -205,17 +226,23 @@ async fn edit_any(visit: Visit, environment: String, key: Option<String>, form: 
     }
     let expected = Some(if editor.is_new { 0 } else { editor.revision });
     let saved = match editor.to_segment() {
-        Ok(segment) => visit.put_segment(&visit.who, &environment, segment, expected, &editor.reason).await,
+        Ok(segment) => {
+            visit.put_segment(&visit.who, &environment, segment, expected, &editor.reason).await
+        }
         Err(error) => Err(error),
     };
     match saved {
         Ok(revision) => {
             let text = format!("{} saved as revision {revision}.", editor.key);
-            Ok(Visit::done(&format!("/ui/{environment}/segments/{}", editor.key), &Toast::say(text)))
+            Ok(Visit::done(
+                &format!("/ui/{environment}/segments/{}", editor.key),
+                &Toast::say(text),
+            ))
         }
         Err(AppError::Conflict { current }) if !editor.is_new => {
             editor.revision = current;
-            let message = "somebody changed it before you; saving again puts your version over theirs";
+            let message =
+                "somebody changed it before you; saving again puts your version over theirs";
             editor.faults = Faults::of(AppError::invalid("", message))?;
             unprocessable(&page_of(&visit, &environment, editor).await?)
         }

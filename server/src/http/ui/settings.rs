@@ -120,16 +120,24 @@ async fn people_page(visit: &Visit, form: Fields, faults: Faults) -> Result<Peop
     let frame = visit.frame_anywhere("settings", "People").await?;
     let users = visit.list_users(&visit.who).await?;
     let able = users.iter().filter(|user| user.disabled_at.is_none()).count() as u64;
-    let admins = users.iter().filter(|user| user.roles.get(EVERYWHERE) == Some(&Role::Admin)).count() as u64;
+    let admins =
+        users.iter().filter(|user| user.roles.get(EVERYWHERE) == Some(&Role::Admin)).count() as u64;
     let people_word = if able == 1 { "1 person".to_owned() } else { format!("{able} people") };
-    let sentence = Words::default()
-        .strong(&people_word)
-        .and(&format!(" may sign in; {} the place.",
-            if admins == 1 { "1 administrator runs".to_owned() } else { format!("{admins} administrators run") }
-        ));
+    let sentence = Words::default().strong(&people_word).and(&format!(
+        " may sign in; {} the place.",
+        if admins == 1 {
+            "1 administrator runs".to_owned()
+        } else {
+            format!("{admins} administrators run")
+        }
+    ));
     let person = |user: UserRow| Person {
         is_self: visit.who.user_id.as_deref() == Some(&user.id),
-        roles: user.roles.iter().map(|(key, role)| (key.clone(), role_name(*role).to_owned())).collect(),
+        roles: user
+            .roles
+            .iter()
+            .map(|(key, role)| (key.clone(), role_name(*role).to_owned()))
+            .collect(),
         disabled: user.disabled_at.is_some(),
         id: user.id,
         email: user.email,
@@ -177,7 +185,10 @@ pub async fn add_person(visit: Visit, form: Fields) -> Answer {
         Err(error) => Err(error),
     };
     match made {
-        Ok(user) => Ok(Visit::done("/ui/settings/people", &Toast::say(format!("{} may sign in.", user.email)))),
+        Ok(user) => Ok(Visit::done(
+            "/ui/settings/people",
+            &Toast::say(format!("{} may sign in.", user.email)),
+        )),
         Err(error) => {
             let faults = Faults::of(error)?;
             unprocessable(&people_page(&visit, form, faults).await?)
@@ -229,7 +240,11 @@ async fn tokens_page(
     let token = |row: TokenRow| Token {
         kind: words::title(&word(&row.kind)),
         scope: format!("{}:{}", row.project, row.environment),
-        role: if row.kind == TokenKind::Api { role_name(row.role).to_owned() } else { String::new() },
+        role: if row.kind == TokenKind::Api {
+            role_name(row.role).to_owned()
+        } else {
+            String::new()
+        },
         revoked: row.revoked_at.is_some(),
         id: row.id,
         name: row.name,
@@ -245,7 +260,9 @@ async fn tokens_page(
         sentence,
         tokens,
         places: places(visit),
-        projects: std::iter::once(EVERYWHERE.to_owned()).chain(projects.into_iter().map(|p| p.key)).collect(),
+        projects: std::iter::once(EVERYWHERE.to_owned())
+            .chain(projects.into_iter().map(|p| p.key))
+            .collect(),
         form,
         faults,
         made,
@@ -274,7 +291,9 @@ pub async fn make_token(visit: Visit, form: Fields) -> Answer {
         Err(error) => Err(error),
     };
     match made {
-        Ok((_, text)) => ok(&tokens_page(&visit, Fields::default(), Faults::default(), Some(text)).await?),
+        Ok((_, text)) => {
+            ok(&tokens_page(&visit, Fields::default(), Faults::default(), Some(text)).await?)
+        }
         Err(error) => {
             let faults = Faults::of(error)?;
             unprocessable(&tokens_page(&visit, form, faults, None).await?)
@@ -294,15 +313,23 @@ pub async fn environments(visit: Visit) -> Answer {
     ok(&environments_page(&visit, Fields::default(), Faults::default()).await?)
 }
 
-async fn environments_page(visit: &Visit, form: Fields, faults: Faults) -> Result<EnvironmentsPage, UiError> {
+async fn environments_page(
+    visit: &Visit,
+    form: Fields,
+    faults: Faults,
+) -> Result<EnvironmentsPage, UiError> {
     let frame = visit.frame_anywhere("settings", "Environments").await?;
     let all = visit.list_environments(&visit.who).await?;
-    let names: Vec<String> = all.iter().filter(|one| one.protected).map(|one| one.name.clone()).collect();
+    let names: Vec<String> =
+        all.iter().filter(|one| one.protected).map(|one| one.name.clone()).collect();
     let sentence = Words::default().strong(&words::count(all.len() as u64, "environment"));
     let sentence = match names.as_slice() {
         [] => sentence.and("; none asks for a reason before a change."),
         [one] => sentence.and(&format!("; {one} is protected: each change there needs a reason.")),
-        some => sentence.and(&format!("; {} are protected: each change there needs a reason.", words::list(some, "and"))),
+        some => sentence.and(&format!(
+            "; {} are protected: each change there needs a reason.",
+            words::list(some, "and")
+        )),
     };
     let place = |environment: switchback_store::Environment| Place {
         clients: words::number(visit.hub.convergence(&environment.key, None).connected),
@@ -341,9 +368,10 @@ pub async fn make_environment(visit: Visit, form: Fields) -> Answer {
 pub async fn protect(visit: Visit, path: Path<String>, form: Fields) -> Answer {
     let protected = form.is("protected");
     let environment = visit.protect_environment(&visit.who, &path, protected).await?;
-    let text = match protected {
-        true => format!("{} is protected: each change needs a reason.", environment.name),
-        false => format!("{} is no longer protected.", environment.name),
+    let text = if protected {
+        format!("{} is protected: each change needs a reason.", environment.name)
+    } else {
+        format!("{} is no longer protected.", environment.name)
     };
     let undo = if protected { "false" } else { "true" };
     let toast = Toast::say(text)

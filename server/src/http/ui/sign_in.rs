@@ -50,7 +50,8 @@ pub async fn page(app: Data<State>, request: HttpRequest, query: Fields) -> Answ
 pub async fn sign_in(app: Data<State>, request: HttpRequest, form: Fields) -> Answer {
     auth::refuse_cross_site(&request)?;
     let (email, next) = (form.text("email"), form.text("next"));
-    let signed_in = app.sign_in(email, &password(&form), &address(&request), &agent(&request)).await;
+    let signed_in =
+        app.sign_in(email, &password(&form), &address(&request), &agent(&request)).await;
     match signed_in {
         Ok(secret) => {
             let to = if is_local(next) { next } else { "/" };

@@ -49,16 +49,25 @@ pub fn did(change: &Change, base: &str) -> Words {
     let words = Words::say(actor);
     let subject = |words: Words| match change.subject_kind.as_str() {
         "flag" => words.link(&format!("{base}/flags/{}", change.subject), &change.subject),
-        "segment" => words.and("segment ").link(&format!("{base}/segments/{}", change.subject), &change.subject),
-        "incident" => words.and("incident ").link(&format!("{base}/incidents/{}", change.subject), &name_of(change)),
-        "user" | "token" | "notice" => words.and(&format!("{} ", change.subject_kind)).strong(&name_of(change)),
+        "segment" => words
+            .and("segment ")
+            .link(&format!("{base}/segments/{}", change.subject), &change.subject),
+        "incident" => words
+            .and("incident ")
+            .link(&format!("{base}/incidents/{}", change.subject), &name_of(change)),
+        "user" | "token" | "notice" => {
+            words.and(&format!("{} ", change.subject_kind)).strong(&name_of(change))
+        }
         kind => words.and(&format!("{kind} ")).strong(&change.subject),
     };
-    if change.subject_kind == "flag" && matches!(change.action.as_str(), "rollout" | "playbook" | "update" | "restore") {
+    if change.subject_kind == "flag"
+        && matches!(change.action.as_str(), "rollout" | "playbook" | "update" | "restore")
+    {
         let differences = diff(change.before.as_ref(), change.after.as_ref());
         let percent = differences.iter().find(|one| one.path.ends_with(".percent"));
         if let (1, Some(one)) = (differences.len(), percent) {
-            let read = |value: &Option<Value>| value.as_ref().and_then(Value::as_f64).unwrap_or_default();
+            let read =
+                |value: &Option<Value>| value.as_ref().and_then(Value::as_f64).unwrap_or_default();
             let (from, to) = (read(&one.before), read(&one.after));
             let verb = if to > from { " raised " } else { " lowered " };
             let shares = format!(" from {} to {}", words::percent(from), words::percent(to));
@@ -97,7 +106,8 @@ pub fn did(change: &Change, base: &str) -> Words {
 fn name_of(change: &Change) -> String {
     let find = |value: &Option<Value>| {
         let value = value.as_ref()?;
-        let text = value.get("name").or_else(|| value.get("email")).or_else(|| value.get("title"))?;
+        let text =
+            value.get("name").or_else(|| value.get("email")).or_else(|| value.get("title"))?;
         text.as_str().map(str::to_owned)
     };
     find(&change.after).or_else(|| find(&change.before)).unwrap_or_else(|| change.subject.clone())
@@ -115,8 +125,11 @@ impl Timeline {
             ..ChangeFilter::default()
         };
         let changes = visit.list_changes(&visit.who, &filter).await?;
-        let filter =
-            RunFilter { environment: Some(environment.to_owned()), limit: 50, ..RunFilter::default() };
+        let filter = RunFilter {
+            environment: Some(environment.to_owned()),
+            limit: 50,
+            ..RunFilter::default()
+        };
         let mut runs = visit.list_runs(&visit.who, &filter).await?;
         runs.retain(|run| run.created_at >= since);
         let mut incidents = if_allowed(visit.list_incidents(&visit.who, false, None, 50).await)?;
@@ -126,14 +139,28 @@ impl Timeline {
         Ok(Self::build(&changes, &runs, &incidents, &base, now))
     }
 
-    fn build(changes: &[Change], runs: &[RunRow], incidents: &[Incident], base: &str, now: i64) -> Self {
-        let x = |at: i64| ((at - (now - DAY_MS)) as f64 / DAY_MS as f64 * WIDTH).clamp(0.0, WIDTH - 4.0);
+    fn build(
+        changes: &[Change],
+        runs: &[RunRow],
+        incidents: &[Incident],
+        base: &str,
+        now: i64,
+    ) -> Self {
+        let x = |at: i64| {
+            ((at - (now - DAY_MS)) as f64 / DAY_MS as f64 * WIDTH).clamp(0.0, WIDTH - 4.0)
+        };
         let at_text = |at: i64| format_at(at, "%H:%M UTC");
         let mut marks = Vec::new();
         let mut events = Vec::new();
         for change in changes {
             let class = if change.emergency { "emergency" } else { "change" };
-            let label = format!("{} {}: {} {}", at_text(change.at), change.actor, change.action, change.subject);
+            let label = format!(
+                "{} {}: {} {}",
+                at_text(change.at),
+                change.actor,
+                change.action,
+                change.subject
+            );
             marks.push(Mark { x: x(change.at), width: 3.0, y: 6, class, label });
             let (at, reason) = (change.at, change.reason.clone());
             let tone = if change.emergency { "bad" } else { "plain" };
@@ -141,8 +168,15 @@ impl Timeline {
         }
         for run in runs {
             let (from, until) = (x(run.created_at), x(run.finished_at.unwrap_or(now)));
-            let label = format!("{} {}: {}", at_text(run.created_at), run.title, words::title(&run.state));
-            marks.push(Mark { x: from, width: (until - from).max(3.0), y: 36, class: "run", label });
+            let label =
+                format!("{} {}: {}", at_text(run.created_at), run.title, words::title(&run.state));
+            marks.push(Mark {
+                x: from,
+                width: (until - from).max(3.0),
+                y: 36,
+                class: "run",
+                label,
+            });
             let words = Words::say(&format!("{} ran ", run.requested_by))
                 .link(&format!("{base}/runs/{}", run.id), &run.title)
                 .and(&format!(": {}", words::title(&run.state).to_lowercase()));
@@ -152,12 +186,24 @@ impl Timeline {
         for incident in incidents {
             let (from, until) = (x(incident.created_at), x(incident.resolved_at.unwrap_or(now)));
             let label = format!("{} {}", at_text(incident.created_at), incident.name);
-            marks.push(Mark { x: from, width: (until - from).max(3.0), y: 66, class: "incident", label });
+            marks.push(Mark {
+                x: from,
+                width: (until - from).max(3.0),
+                y: 66,
+                class: "incident",
+                label,
+            });
             let link = format!("{base}/incidents/{}", incident.id);
             let words = Words::say("Opened: ").link(&link, &incident.name);
             let tone = if incident.resolved_at.is_none() { "bad" } else { "plain" };
             if incident.created_at >= now - DAY_MS {
-                events.push(Event { at: incident.created_at, kind: "Incident", tone, words, reason: String::new() });
+                events.push(Event {
+                    at: incident.created_at,
+                    kind: "Incident",
+                    tone,
+                    words,
+                    reason: String::new(),
+                });
             }
         }
         events.sort_by_key(|event| std::cmp::Reverse(event.at));

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, StatusCode, header};
@@ -54,7 +54,8 @@ impl FromRequest for Visit {
             auth::refuse_cross_site(&request)?;
             let who = auth::caller(&request).await.map_err(|error| UiError::at(error, &request))?;
             let app = request.app_data::<Data<State>>().cloned();
-            let app = app.ok_or_else(|| AppError::Internal("the application is not attached".into()))?;
+            let app =
+                app.ok_or_else(|| AppError::Internal("the application is not attached".into()))?;
             Ok(Self { app, who, request })
         })
     }
@@ -83,7 +84,8 @@ impl Toast {
         self
     }
 
-    fn read(request: &HttpRequest) -> Option<Self> {
+    /// What the request's cookie says, if it is ours.
+    pub fn read(request: &HttpRequest) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(request.cookie(TOAST)?.value()).ok()?;
         let mut toast: Self = serde_json::from_slice(&bytes).ok()?;
         toast.undo = toast.undo.filter(|(action, _)| action.starts_with("/ui/"));
@@ -125,7 +127,10 @@ impl Visit {
         let known = last.filter(|key| all.iter().any(|environment| environment.key == *key));
         let first = || all.first().map(|environment| environment.key.clone());
         known.or_else(first).ok_or_else(|| {
-            AppError::Refused("you may not look at any environment; ask an administrator".to_owned()).into()
+            AppError::Refused(
+                "you may not look at any environment; ask an administrator".to_owned(),
+            )
+            .into()
         })
     }
 
@@ -168,17 +173,28 @@ pub fn is_local(path: &str) -> bool {
     path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n'])
 }
 
-/// Around every page: a toast is shown once, and the environment looked at is remembered.
-pub async fn remember<B: MessageBody>(
+/// Around every page: a toast is shown once, the environment looked at is remembered, and while the
+/// database is away the flags are shown from memory.
+pub async fn remember<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let is_page = request.method() == Method::GET
-        && !["/ui/parts/", "/ui/events", "/ui/search"].iter().any(|p| request.path().starts_with(p));
+        && !["/ui/parts/", "/ui/events", "/ui/search"]
+            .iter()
+            .any(|p| request.path().starts_with(p));
     let had_toast = request.cookie(TOAST).is_some();
     let environment = request.path().split('/').nth(2).unwrap_or_default().to_owned();
     let last = request.cookie(ENVIRONMENT).map(|cookie| cookie.value().to_owned());
-    let mut response = next.call(request).await?;
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    if is_page
+        && response.status() == StatusCode::SERVICE_UNAVAILABLE
+        && let Some(outage) = super::outage::page(response.request()).await
+    {
+        let mut response = response.into_response(outage);
+        let _ = response.response_mut().add_removal_cookie(&small_cookie(TOAST, "", 0));
+        return Ok(response);
+    }
     if !is_page || response.status() != StatusCode::OK {
         return Ok(response);
     }

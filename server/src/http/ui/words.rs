@@ -93,7 +93,10 @@ impl Words {
     pub fn unlinked(&self) -> Self {
         let mut text = self.0.replace("</a>", "</strong>");
         while let Some(start) = text.find("<a ") {
-            let end = text.get(start..).and_then(|rest| rest.find('>')).map_or(text.len(), |at| start + at + 1);
+            let end = text
+                .get(start..)
+                .and_then(|rest| rest.find('>'))
+                .map_or(text.len(), |at| start + at + 1);
             text.replace_range(start..end, "<strong>");
         }
         Self(text)
@@ -275,8 +278,14 @@ mod tests {
     fn a_sentence_escapes_what_it_is_given() {
         let words = Words::say("by ").strong("<b>").link("/x?a=\"", "go");
 
-        assert_eq!(words.to_string(), "by <strong>&lt;b&gt;</strong><a href=\"/x?a=&quot;\">go</a>");
-        assert_eq!(words.unlinked().to_string(), "by <strong>&lt;b&gt;</strong><strong>go</strong>");
+        assert_eq!(
+            words.to_string(),
+            "by <strong>&lt;b&gt;</strong><a href=\"/x?a=&quot;\">go</a>"
+        );
+        assert_eq!(
+            words.unlinked().to_string(),
+            "by <strong>&lt;b&gt;</strong><strong>go</strong>"
+        );
         assert_eq!(Words::default().ticked("set `a` on").to_string(), "set <code>a</code> on");
     }
 }
