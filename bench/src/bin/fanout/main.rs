@@ -3,7 +3,7 @@
 //!
 //! `fanout [--markdown] [--rounds N] [--clients N]` prints the table. `fanout clients ...` and
 //! `fanout floor` are the processes that it starts for itself.
-#![expect(clippy::print_stdout, reason = "printing is its purpose")]
+#![expect(clippy::indexing_slicing, clippy::print_stdout, reason = "printing is its purpose")]
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on says where and ends")]
 
 use std::time::Duration;

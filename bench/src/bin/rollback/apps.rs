@@ -67,7 +67,7 @@ pub async fn run(url: String, token: String, clients: usize) {
                 .app("bench")
                 .app_version("1.0")
                 .instance(number.to_string())
-                .silence_timeout(Duration::from_secs(120)) // the server's heartbeats are rare here
+                .silence_timeout(Duration::from_mins(2)) // the server's heartbeats are rare here
                 .build()
                 .await
                 .expect("the description is right");

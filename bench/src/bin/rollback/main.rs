@@ -4,7 +4,7 @@
 //!
 //! `rollback [--markdown] [--rounds N] [--clients N]` prints the table; its other arguments are for the
 //! processes that it starts for itself.
-#![expect(clippy::print_stdout, reason = "printing is its purpose")]
+#![expect(clippy::indexing_slicing, clippy::print_stdout, reason = "printing is its purpose")]
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on says where and ends")]
 
 mod apps;
