@@ -122,6 +122,24 @@ on_both! {
         api.put("/api/v1/environments/staging/flags/auth_rollout/enabled", json!({"enabled": false})).await;
     }
 
+    /// A reason that comes beside a request stands on the log, and satisfies a protected environment.
+    async fn every_write_takes_a_reason(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let why = [("switchback-reason", "caf%C3%A9+bar %26 more")];
+
+        let body = json!({"name": "app", "kind": "server", "environment": "staging"});
+        let made = api.send_with(Method::POST, "/api/v1/tokens", Some(body), &why).await;
+        let off = json!({"enabled": false});
+        let url = format!("{PROD}/flags/auth_rollout/enabled");
+        let switched = api.send_with(Method::PUT, &url, Some(off), &why).await;
+
+        assert!(made.status.is_success() && switched.status.is_success(), "{}", switched.body);
+        let rows = api.get("/api/v1/changes?limit=2").await;
+        let reasons: Vec<_> = rows["items"].as_array().unwrap().iter().map(|r| r["change"]["reason"].clone()).collect();
+        assert_eq!(reasons, ["café+bar & more", "café+bar & more"]);
+    }
+
     /// The same write under the same key is done once and answered twice.
     async fn a_repeated_write_is_done_once(backend: Backend) {
         let server = Server::start(&backend);

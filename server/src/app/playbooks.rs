@@ -200,11 +200,12 @@ impl App {
     ) -> Result<RunRow, AppError> {
         who.must(Role::Operator, &draft.environment, "run playbooks")?;
         let environment = self.get_environment(&draft.environment).await?;
-        let reason: String = draft.reason.trim().chars().take(1_000).collect();
+        let reason: String = who.reason_or(&draft.reason).trim().chars().take(1_000).collect();
         if reason.is_empty() && environment.protected {
             let message = format!("{} is protected: say why", environment.name);
             return Err(AppError::invalid("reason", message));
         }
+        let draft = RunDraft { reason: reason.clone(), ..draft };
         let plan = self.plan_run(&draft)?;
         let sha256 = plan.sha256();
         let now = self.clock.now();

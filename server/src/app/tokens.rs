@@ -221,6 +221,7 @@ impl Who {
             user_id: None,
             roles: BTreeMap::from([(token.environment.clone(), token.role)]),
             run_id: None,
+            reason: String::new(),
         }
     }
 }

@@ -197,7 +197,8 @@ impl App {
         }
         let user = self.store.get_user(&session.user_id).await?;
         let name = user.email;
-        Ok(Who { name, user_id: Some(user.id), roles: user.roles, run_id: None })
+        let (user_id, roles) = (Some(user.id), user.roles);
+        Ok(Who { name, user_id, roles, run_id: None, reason: String::new() })
     }
 
     /// Ends a session.

@@ -18,6 +18,8 @@ pub struct Who {
     pub roles: BTreeMap<String, Role>,
     /// The run on whose behalf this is.
     pub run_id: Option<String>,
+    /// Why they do what they do, where the request itself does not say.
+    pub reason: String,
 }
 
 /// Environments: every one.
@@ -36,6 +38,7 @@ impl Who {
             user_id: None,
             roles: BTreeMap::from([(EVERYWHERE.to_owned(), role)]),
             run_id: None,
+            reason: String::new(),
         }
     }
 
@@ -47,6 +50,11 @@ impl Who {
     /// True where they have at least this role.
     pub fn can(&self, role: Role, environment: &str) -> bool {
         self.role_in(environment).is_some_and(|own| own >= role)
+    }
+
+    /// What a request says, or else what came beside it.
+    pub fn reason_or<'a>(&'a self, said: &'a str) -> &'a str {
+        if said.trim().is_empty() { &self.reason } else { said }
     }
 
     /// Refuses those who do not have at least this role.
@@ -80,6 +88,7 @@ const REASON_MAX: usize = 1_000;
 impl App {
     /// The record that a write carries.
     pub fn stamp(&self, who: &Who, reason: &str) -> Stamp {
+        let reason = who.reason_or(reason);
         Stamp {
             actor: who.name.clone(),
             reason: reason.trim().chars().take(REASON_MAX).collect(),
@@ -98,7 +107,7 @@ impl App {
         reason: &str,
     ) -> Result<Stamp, AppError> {
         let environment = self.get_environment(environment).await?;
-        if environment.protected && reason.trim().is_empty() {
+        if environment.protected && who.reason_or(reason).trim().is_empty() {
             let name = &environment.name;
             let message = format!("{name} is protected: say why you change it");
             return Err(AppError::invalid("reason", message));

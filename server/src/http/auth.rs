@@ -33,8 +33,22 @@ impl FromRequest for Caller {
     }
 }
 
-/// Finds out who asks.
+/// Says why, on any write: percent-encoded UTF-8. A reason in the body comes first.
+const REASON_HEADER: &str = "switchback-reason";
+
+/// Finds out who asks, and why.
 pub async fn caller(request: &HttpRequest) -> Result<Who, AppError> {
+    let mut who = identify(request).await?;
+    let reason = request.headers().get(REASON_HEADER).and_then(|value| value.to_str().ok());
+    if let Some(text) = reason {
+        let pair = format!("r={}", text.replace('&', "%26").replace('+', "%2B"));
+        let decoded = url::form_urlencoded::parse(pair.as_bytes()).next();
+        who.reason = decoded.map(|(_, reason)| reason.into_owned()).unwrap_or_default();
+    }
+    Ok(who)
+}
+
+async fn identify(request: &HttpRequest) -> Result<Who, AppError> {
     let app = state(request)?;
     if let Some(text) = bearer(request) {
         let token = app.authenticate(&text).await?;

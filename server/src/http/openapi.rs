@@ -65,6 +65,11 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
             "name": "Idempotency-Key", "in": "header", "required": false,
             "schema": {"type": "string", "maxLength": 200},
         }));
+        parameters.push(json!({
+            "name": "Switchback-Reason", "in": "header", "required": false,
+            "description": "Why, percent-encoded; a reason in the body comes first.",
+            "schema": {"type": "string", "maxLength": 1000},
+        }));
     }
     let mut ok = json!({"description": "Done."});
     if let (Some(answer), Some(ok)) = (endpoint.answer, ok.as_object_mut()) {
