@@ -161,3 +161,25 @@ pub fn refuse_cross_site(request: &HttpRequest) -> Result<(), AppError> {
         "this request comes from another site and was not carried out".to_owned(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_forwarded_address_is_believed_from_trusted_networks_only() {
+        let from = |peer: &str, forwarded: &'static str| {
+            let request = TestRequest::default()
+                .peer_addr(format!("{peer}:1").parse().unwrap())
+                .insert_header(("x-forwarded-for", forwarded))
+                .to_http_request();
+            client_address(&request, &["10.0.0.0/8".parse().unwrap()])
+        };
+
+        assert_eq!(from("192.0.2.1", "198.51.100.7"), "192.0.2.1");
+        assert_eq!(from("10.0.0.1", "203.0.113.9, 198.51.100.7, 10.0.0.2"), "198.51.100.7");
+        assert_eq!(from("10.0.0.1", "nonsense"), "10.0.0.1");
+    }
+}

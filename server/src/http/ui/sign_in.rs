@@ -50,8 +50,8 @@ pub async fn page(app: Data<State>, request: HttpRequest, query: Fields) -> Answ
 pub async fn sign_in(app: Data<State>, request: HttpRequest, form: Fields) -> Answer {
     auth::refuse_cross_site(&request)?;
     let (email, next) = (form.text("email"), form.text("next"));
-    let signed_in =
-        app.sign_in(email, &password(&form), &address(&request), &agent(&request)).await;
+    let address = auth::client_address(&request, &app.config.trusted_proxies);
+    let signed_in = app.sign_in(email, &password(&form), &address, &agent(&request)).await;
     match signed_in {
         Ok(secret) => {
             let to = if is_local(next) { next } else { "/" };
@@ -122,10 +122,6 @@ fn enter(app: &State, secret: &str, to: &str) -> Answer {
         .add_cookie(&auth::session_cookie(secret, is_https))
         .map_err(|error| UiError::from(AppError::Internal(error.to_string().into())))?;
     Ok(answer)
-}
-
-fn address(request: &HttpRequest) -> String {
-    request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default()
 }
 
 fn agent(request: &HttpRequest) -> String {
