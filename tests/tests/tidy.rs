@@ -96,6 +96,13 @@ fn both_databases_have_the_same_migrations() {
         folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     };
     assert_eq!(names("sqlite"), names("postgres"));
+
+    let opened = std::fs::read_to_string(root().join("server/store/src/migrate.rs")).unwrap();
+    let unlisted: Vec<_> = names("sqlite")
+        .into_iter()
+        .filter(|file| !opened.contains(&format!("\"{}\"", file.trim_end_matches(".sql"))))
+        .collect();
+    none("migrations missing from STEPS in migrate.rs", &unlisted);
 }
 
 #[test]
