@@ -6,6 +6,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod formats;
 pub mod http;
 pub mod live;
 pub mod metrics;

@@ -1,5 +1,9 @@
 //! Bucketing: which share of the units a rollout lets in, and which variant a unit gets.
 
+mod foreign;
+
+pub(crate) use foreign::Foreign;
+
 /// Slots that units are spread over: one is 0.001 %.
 pub const SLOTS: u32 = 100_000;
 
@@ -63,6 +67,11 @@ impl Salted {
 
     pub(crate) fn variants(salt: &str) -> Self {
         Self::new(salt, VARIANT_SEED)
+    }
+
+    /// Has read `salt` alone, with seed 0: flagd's.
+    fn plain(salt: &str) -> Self {
+        Self { carry: 0, hash: 0, bits: 0, length: 0 }.feed(salt.as_bytes())
     }
 
     fn new(salt: &str, seed: u32) -> Self {

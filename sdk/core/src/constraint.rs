@@ -188,7 +188,10 @@ fn parse(constraint: &Constraint, field: &Field, shared: &mut Texts) -> Result<O
             Op::Version(compare, OwnedVersion { numbers: version.numbers, pre: version.pre.into() })
         }
         O::Regex => {
-            let regex = RegexBuilder::new(one()?)
+            one()?;
+            // As it is written: a blank at its end belongs to it.
+            let pattern = constraint.values.iter().find(|value| !value.trim().is_empty());
+            let regex = RegexBuilder::new(pattern.map_or("", |pattern| pattern))
                 .case_insensitive(constraint.case_insensitive)
                 .size_limit(REGEX_SIZE_BYTES_MAX)
                 .build()

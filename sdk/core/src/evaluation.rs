@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::bucket::slot_of;
 use crate::context::{Found, Query, Unit};
-use crate::ruleset::{Flag, Gate, OnStale, Prerequisite, Rule, Ruleset, Variant, Variants};
+use crate::ruleset::{Flag, Gate, OnStale, Prerequisite, Rule, Ruleset, Split, Variant, Variants};
 
 /// One decision for one context, and why.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -189,7 +189,10 @@ impl Ruleset {
         }
         for rule in &flag.rules {
             if let Admission::In(slot) = rule.admits(query) {
-                return Verdict::OnByRule(rule, slot);
+                return match rule.serves_off {
+                    false => Verdict::OnByRule(rule, slot),
+                    true => Verdict::Off(Reason::Rule(&rule.id)),
+                };
             }
         }
         Verdict::Off(Reason::NoRule)
@@ -269,6 +272,9 @@ impl Rule {
     /// At 100 % nobody is looked at, but a field that was named must be there; so has Unleash it.
     #[inline]
     fn rolls_out_to(&self, query: &Query<'_>) -> Admission {
+        if let Some(split) = &self.split {
+            return self.splits(split, query);
+        }
         if self.percent >= crate::bucket::SLOTS && !matches!(self.unit, Unit::Field(_)) {
             return Admission::In(None);
         }
@@ -278,9 +284,28 @@ impl Rule {
         }
     }
 
+    /// A formula of another system, or a share that does not start at 0. Where everybody is admitted nobody is
+    /// looked at.
+    #[inline(never)]
+    fn splits(&self, split: &Split, query: &Query<'_>) -> Admission {
+        if self.percent >= crate::bucket::SLOTS {
+            return Admission::In(None);
+        }
+        match self.slot(query) {
+            Some(slot) if slot.wrapping_sub(split.offset) < self.percent => {
+                Admission::In(Some(slot))
+            }
+            _ => Admission::Out,
+        }
+    }
+
     /// The slot of the context's unit; `None` without a unit.
     #[inline]
     pub(crate) fn slot(&self, query: &Query<'_>) -> Option<u32> {
+        if let Some(Split { foreign: Some(foreign), .. }) = self.split.as_deref() {
+            let slots = u64::from(crate::bucket::SLOTS);
+            return foreign.point(query.unit(&self.unit), slots).map(|slot| slot as u32);
+        }
         let hash = match query.unit(&self.unit) {
             Some(unit) => self.salted.hash(unit.as_bytes()),
             None if self.unit == Unit::Random => self.salted.hash(&query.moment.draw.to_le_bytes()),
@@ -315,13 +340,19 @@ impl Variants {
             return Some(variant);
         }
         let unit = self.unit.as_ref().unwrap_or(unit_of_rule);
-        let hash = match query.unit(unit) {
-            Some(text) => self.salted.hash(text.as_bytes()),
-            None if *unit == Unit::Random => self.salted.hash(&query.moment.draw.to_le_bytes()),
-            None => return None,
+        let text = query.unit(unit);
+        let mut point = match (&self.foreign, text) {
+            (Some(foreign), _) => foreign.point(text, self.total)?,
+            (None, Some(text)) => {
+                u64::from(self.salted.hash(text.as_bytes())).checked_rem(self.total)?
+            }
+            (None, None) if *unit == Unit::Random => {
+                let draw = query.moment.draw.to_le_bytes();
+                u64::from(self.salted.hash(&draw)).checked_rem(self.total)?
+            }
+            (None, None) => return None,
         };
         // The first whose running total exceeds the point; a weight of 0 never does.
-        let mut point = u64::from(hash).checked_rem(self.total)?;
         self.list.iter().find(|variant| match point.checked_sub(u64::from(variant.weight)) {
             None => true,
             Some(rest) => {

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+mod bucketing;
 mod scalars;
 
+pub use bucketing::{Bucketing, Formula, Serve};
 pub use scalars::{FlagKey, FlagKind, KeyError, Percent, PercentError, Stickiness, ValueType};
 
 /// A moment, in UTC milliseconds since 1970.
@@ -53,7 +55,8 @@ pub enum Operator {
 #[serde(deny_unknown_fields)]
 pub struct Constraint {
     /// The context field: `user_id`, `session_id`, `groups`, `platform`, `app_version`, `country`,
-    /// `remote_address`, `app_name`, `environment`, `current_time`, or a property's name.
+    /// `remote_address`, `app_name`, `environment`, `current_time`, or a property's name;
+    /// `properties.user_id` is the property of that name.
     pub field: String,
     /// How to compare.
     pub operator: Operator,
@@ -132,9 +135,35 @@ pub struct Rule {
     /// Separates this rule's buckets from others'; `None` takes the flag's salt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
+    /// How units are put in buckets; imported rules keep the formula of the system that they are from.
+    #[serde(default, skip_serializing_if = "Bucketing::is_native")]
+    pub bucketing: Bucketing,
+    /// Whether those that it admits get the flag on or off.
+    #[serde(default, skip_serializing_if = "Serve::is_on")]
+    pub serve: Serve,
     /// Used instead of the flag's variants when not empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Variant>,
+}
+
+impl Rule {
+    /// A rule that admits everybody.
+    pub fn everybody(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            title: None,
+            groups: Vec::new(),
+            platforms: Vec::new(),
+            constraints: Vec::new(),
+            segments: Vec::new(),
+            percent: Percent::ALL,
+            stickiness: Stickiness::Default,
+            salt: None,
+            bucketing: Bucketing::default(),
+            serve: Serve::On,
+            variants: Vec::new(),
+        }
+    }
 }
 
 /// Another flag that must be on (or off, or on a variant) first.

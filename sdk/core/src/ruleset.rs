@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::bucket::Salted;
+use crate::bucket::{Foreign, Salted};
 use crate::constraint::{Set, Test};
 use crate::context::{Context, Field, Moment, Query, Unit};
 use crate::evaluation::{AuthMode, Evaluation};
@@ -124,9 +124,21 @@ pub(crate) struct Rule {
     pub(crate) percent: u32,
     pub(crate) unit: Unit,
     pub(crate) salted: Salted,
+    pub(crate) serves_off: bool,
+    /// Another formula than ours, or another start than 0.
+    pub(crate) split: Option<Box<Split>>,
     pub(crate) variants: Option<Box<Variants>>,
     pub(crate) id: Box<str>,
     pub(crate) title: Option<Box<str>>,
+}
+
+/// What only few rules have.
+#[derive(Debug)]
+pub(crate) struct Split {
+    /// In thousandths of a percent.
+    pub(crate) offset: u32,
+    /// `None`: our own formula.
+    pub(crate) foreign: Option<Box<Foreign>>,
 }
 
 #[derive(Debug)]
@@ -140,6 +152,8 @@ pub(crate) struct Segment {
 pub(crate) struct Variants {
     pub(crate) total: u64,
     pub(crate) salted: Salted,
+    /// `None`: our own formula.
+    pub(crate) foreign: Option<Box<Foreign>>,
     /// `None`: the rule's.
     pub(crate) unit: Option<Unit>,
     pub(crate) has_overrides: bool,

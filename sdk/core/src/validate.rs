@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use crate::model::{
-    FlagKey, FlagKind, FlagState, OnStale, Prerequisite, Rule, Segment, Stickiness, ValueType,
-    Variant,
+    Bucketing, FlagKey, FlagKind, FlagState, Formula, OnStale, Percent, Prerequisite, Rule,
+    Segment, Stickiness, ValueType, Variant,
 };
 pub use crate::ruleset::Problem;
 
@@ -209,12 +209,26 @@ impl Door {
             self.length("salt", salt, 1, NAME_CHARS_MAX);
         }
         self.stickiness("stickiness", &rule.stickiness);
+        self.bucketing(rule);
         self.texts("groups", &rule.groups);
         self.texts("platforms", &rule.platforms);
         self.count("segments", rule.segments.len(), SEGMENTS_MAX);
         self.unique_segments(&rule.segments);
         self.constraints(&rule.constraints);
         self.variants(value_type, &rule.variants);
+    }
+
+    fn bucketing(&mut self, rule: &Rule) {
+        let Bucketing { formula, offset } = rule.bucketing;
+        if offset.thousandths() + rule.percent.thousandths() > Percent::ALL.thousandths() {
+            self.refuse("bucketing.offset", "must be at most 100 together with percent");
+        }
+        if formula != Formula::Native && rule.stickiness == Stickiness::Random {
+            self.refuse("stickiness", "must not be random with the formula of another system");
+        }
+        if !rule.serve.is_on() && !rule.variants.is_empty() {
+            self.refuse("variants", "must be empty on a rule that serves off");
+        }
     }
 
     fn unique_segments(&mut self, segments: &[String]) {

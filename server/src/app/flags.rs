@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use switchback_core::context::ContextBody;
-use switchback_core::model::{
-    FlagEntry, FlagKey, FlagKind, FlagState, Percent, Rule, Stickiness, ValueType,
-};
+use switchback_core::model::{FlagEntry, FlagKey, FlagKind, FlagState, Percent, Rule, ValueType};
 use switchback_core::validate;
 use switchback_store::{Change, ChangeFilter, ChangedFlag, FlagRecord, FlagRow, NewFlag, Role};
 
@@ -511,18 +509,7 @@ pub fn with_rollout(
 
 /// A rule for everybody, by user.
 pub fn everybody(percent: Percent) -> Rule {
-    Rule {
-        id: "everyone".to_owned(),
-        title: None,
-        groups: Vec::new(),
-        platforms: Vec::new(),
-        constraints: Vec::new(),
-        segments: Vec::new(),
-        percent,
-        stickiness: Stickiness::Default,
-        salt: None,
-        variants: Vec::new(),
-    }
+    Rule { percent, ..Rule::everybody("everyone") }
 }
 
 /// Why a flag looks ready to be removed; `None` when it does not.

@@ -65,9 +65,11 @@ impl Field {
             "current_time" | "currentTime" => Place::CurrentTime,
             _ => Place::Property,
         };
+        let name = if place == Place::Property { property_name(name) } else { name };
         Self { place, name: name.into() }
     }
 
+    /// As people write it.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -79,6 +81,11 @@ impl Field {
     pub(crate) fn is_current_time(&self) -> bool {
         self.place == Place::CurrentTime
     }
+}
+
+/// `properties.user_id` is the property that is called like a field of ours.
+fn property_name(name: &str) -> &str {
+    name.strip_prefix("properties.").filter(|rest| !rest.is_empty()).unwrap_or(name)
 }
 
 /// Which field is bucketed.

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::{
     AuthFlags, Flag, FlagIndex, Gate, Guards, Needs, OnStale, Prerequisite, Problem, Rule, Ruleset,
-    Segment, Variant, Variants, graph,
+    Segment, Split, Variant, Variants, graph,
 };
-use crate::bucket::Salted;
+use crate::bucket::{Foreign, Salted};
 use crate::constraint::{Set, Test, Texts};
 use crate::context::{Field, Unit};
-use crate::model::{self, Document, FlagEntry, UNREADABLE, ValueType};
+use crate::model::{self, Document, FlagEntry, Formula, UNREADABLE, ValueType};
 
 pub(super) fn ruleset(document: &Document) -> Ruleset {
     let mut compiler = Compiler {
@@ -86,7 +86,7 @@ impl<'d> Compiler<'d> {
         let state = &flag.state;
         let path = format!("flags.{key}");
         let mut names = Vec::new();
-        let variants = self.variants(&state.variants, &flag.salt, &mut names);
+        let variants = self.variants(&state.variants, Formula::Native, &flag.salt, &mut names);
         let rules = state.rules.iter().enumerate();
         let rules: Box<[Rule]> = rules
             .map(|(n, rule)| self.rule(rule, &flag.salt, &format!("{path}.rules[{n}]"), &mut names))
@@ -153,7 +153,14 @@ impl<'d> Compiler<'d> {
             percent: rule.percent.thousandths(),
             unit: Unit::from(&rule.stickiness),
             salted: Salted::rollout(salt),
-            variants: self.variants(&rule.variants, salt, names),
+            serves_off: !rule.serve.is_on(),
+            split: (!rule.bucketing.is_native()).then(|| {
+                Box::new(Split {
+                    offset: rule.bucketing.offset.thousandths(),
+                    foreign: Foreign::new(rule.bucketing.formula, salt),
+                })
+            }),
+            variants: self.variants(&rule.variants, rule.bucketing.formula, salt, names),
             id: rule.id.as_str().into(),
             title: rule.title.as_deref().map(Box::from),
         }
@@ -162,6 +169,7 @@ impl<'d> Compiler<'d> {
     fn variants(
         &mut self,
         list: &[model::Variant],
+        formula: Formula,
         salt: &str,
         names: &mut Vec<Arc<str>>,
     ) -> Option<Box<Variants>> {
@@ -191,6 +199,7 @@ impl<'d> Compiler<'d> {
         Some(Box::new(Variants {
             total: list.iter().map(|variant| u64::from(variant.weight)).sum(),
             salted: Salted::variants(salt),
+            foreign: Foreign::new(formula, salt),
             unit,
             has_overrides: list.iter().any(|variant| !variant.overrides.is_empty()),
             list,

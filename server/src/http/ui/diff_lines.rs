@@ -98,6 +98,9 @@ pub fn rule_words(rule: &Rule) -> Words {
     if rule.percent.thousandths() < 100_000 && rule.percent.thousandths() > 0 {
         words = words.and(&format!(" {}", stickiness_words(&rule.stickiness)));
     }
+    if !rule.serve.is_on() {
+        words = words.and(" → ").strong("off");
+    }
     if !rule.variants.is_empty() {
         let names: Vec<String> = rule.variants.iter().map(|one| one.name.clone()).collect();
         words = words.and(" → ").strong(&words::list(&names, "or"));

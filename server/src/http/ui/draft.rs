@@ -3,7 +3,7 @@
 mod parts;
 
 use switchback_core::model::{
-    FlagKey, FlagState, OnStale, Percent, Prerequisite, Rule, Stickiness, ValueType,
+    FlagKey, FlagState, OnStale, Percent, Prerequisite, Rule, Serve, Stickiness, ValueType,
 };
 use switchback_playbook::units;
 
@@ -50,6 +50,9 @@ pub struct RuleDraft {
     pub percent: String,
     pub stickiness: String,
     pub salt: String,
+    /// As JSON: people choose it by importing, not by hand.
+    pub bucketing: String,
+    pub serves_off: bool,
     pub variants: Vec<VariantDraft>,
 }
 
@@ -289,6 +292,11 @@ fn rule_draft(rule: &Rule, value_type: ValueType) -> RuleDraft {
         percent: rule.percent.to_string(),
         stickiness: rule.stickiness.clone().into(),
         salt: rule.salt.clone().unwrap_or_default(),
+        bucketing: match rule.bucketing.is_native() {
+            true => String::new(),
+            false => serde_json::to_string(&rule.bucketing).unwrap_or_default(),
+        },
+        serves_off: !rule.serve.is_on(),
         variants: rule.variants.iter().map(|one| variant_draft(one, value_type)).collect(),
     }
 }
@@ -306,6 +314,8 @@ fn read_rule(form: &Fields, prefix: &str) -> RuleDraft {
         percent: text("percent"),
         stickiness: text("stickiness"),
         salt: text("salt"),
+        bucketing: text("bucketing"),
+        serves_off: text("serve") == "off",
         variants: read_variants(form, &format!("{prefix}.variants")),
     }
 }
@@ -334,6 +344,8 @@ fn to_rule(draft: &RuleDraft, path: &str, value_type: ValueType, wrong: &mut Vec
         percent,
         stickiness: Stickiness::from(draft.stickiness.clone()),
         salt: some(&draft.salt),
+        bucketing: serde_json::from_str(&draft.bucketing).unwrap_or_default(),
+        serve: if draft.serves_off { Serve::Off } else { Serve::On },
         variants: to_variants(&draft.variants, &format!("{path}.variants"), value_type, wrong),
     }
 }
