@@ -317,8 +317,8 @@ impl Rule {
 
 /// The variant for a context that was let in: the rule's variants, else the flag's.
 ///
-/// Without a unit there is none: the context then gets the flag's on value. (Unleash draws one at
-/// random, which would show a user a new variant at every call.)
+/// Without a unit there is none, unless there is but one to get: the context then has the flag's on value. (Unleash
+/// draws one at random, which would show a user a new variant at every call.)
 #[inline]
 pub(crate) fn choose<'r>(
     flag: &'r Flag,
@@ -350,7 +350,7 @@ impl Variants {
                 let draw = query.moment.draw.to_le_bytes();
                 u64::from(self.salted.hash(&draw)).checked_rem(self.total)?
             }
-            (None, None) => return None,
+            (None, None) => return self.only(),
         };
         // The first whose running total exceeds the point; a weight of 0 never does.
         self.list.iter().find(|variant| match point.checked_sub(u64::from(variant.weight)) {
@@ -360,6 +360,14 @@ impl Variants {
                 false
             }
         })
+    }
+}
+
+impl Variants {
+    /// The variant that everybody gets, if there is but one with a weight.
+    #[cold]
+    fn only(&self) -> Option<&Variant> {
+        self.list.iter().find(|variant| u64::from(variant.weight) == self.total && self.total > 0)
     }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod demo;
+mod evaluate;
 mod flag;
 mod log;
 mod playbook;
@@ -91,6 +92,12 @@ enum Command {
         #[command(flatten)]
         query: status::Query,
     },
+    /// What would this user get? Reads JSON lines, writes one answer a line.
+    ///
+    /// A line is {"state": <Unleash features document>, "context": {...}, "toggle": "name",
+    /// "kind": "bool" or "variant"}; its answer {"enabled": true, "variant": null}. A line that cannot
+    /// be read is answered with {"error": "..."}, and the next one is read.
+    Evaluate(evaluate::Options),
     /// A server with 200 live clients on a temporary database, to try everything on.
     Demo(demo::Options),
 }
@@ -165,6 +172,7 @@ fn run(cli: Cli) -> Outcome {
             Ok(())
         }
         Some(Command::Demo(options)) => demo::run(&options, settings.listen),
+        Some(Command::Evaluate(options)) => in_runtime(evaluate::run(options)),
         Some(Command::Flag { target, command }) => {
             in_runtime(flag::run(target.client(&variables)?, command))
         }
