@@ -233,8 +233,9 @@ impl Ruleset {
             Verdict::On => None,
             Verdict::OnByRule(rule, _) => Some(rule),
         };
-        choose(flag, rule, query)
-            .is_some_and(|variant| prerequisite.variants.iter().any(|name| **name == *variant.name))
+        // Without a variant it counts as `disabled`: that is how Unleash names none.
+        let chosen = choose(flag, rule, query).map_or("disabled", |variant| &variant.name);
+        prerequisite.variants.iter().any(|name| **name == *chosen)
     }
 }
 
@@ -350,7 +351,8 @@ impl Variants {
                 let draw = query.moment.draw.to_le_bytes();
                 u64::from(self.salted.hash(&draw)).checked_rem(self.total)?
             }
-            (None, None) => return self.only(),
+            (None, None) if *unit == Unit::Default => return self.only(),
+            (None, None) => return None,
         };
         // The first whose running total exceeds the point; a weight of 0 never does.
         self.list.iter().find(|variant| match point.checked_sub(u64::from(variant.weight)) {
