@@ -227,6 +227,22 @@ CREATE TABLE flag_usage (
 );
 CREATE INDEX flag_usage_by_minute ON flag_usage (minute);
 
+-- Figures that apps report of themselves (Unleash's "impact metrics"), by minute. A histogram has a row per bucket (`le`),
+-- besides the row without one, which holds its sum and count.
+CREATE TABLE impact_samples (
+    environment TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    app TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    minute BIGINT NOT NULL,
+    le TEXT NOT NULL,
+    sum_micros BIGINT NOT NULL,
+    count BIGINT NOT NULL,
+    PRIMARY KEY (environment, name, minute, app, labels, le)
+);
+CREATE INDEX impact_samples_by_minute ON impact_samples (minute);
+
 -- What each node of a cluster sees of its own clients.
 CREATE TABLE nodes (
     id TEXT NOT NULL PRIMARY KEY,

@@ -151,6 +151,11 @@ impl<'a> Context<'a> {
         self
     }
 
+    /// Whether there is a user or a session to bucket.
+    pub fn has_unit(&self) -> bool {
+        self.user_id.is_some() || self.session_id.is_some()
+    }
+
     /// Time, freshness and draw, as set so far.
     pub fn moment(&self) -> Moment {
         self.moment

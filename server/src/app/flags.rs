@@ -1,5 +1,6 @@
 //! Flags: find, make, change, kill, restore, explain.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -505,6 +506,18 @@ pub fn with_rollout(
         },
     }
     Ok(state)
+}
+
+impl App {
+    /// Keys of flags that have one of these tags; `type:value` also finds the tag `value`.
+    pub async fn list_tagged(&self, tags: &[String]) -> Result<BTreeSet<String>, AppError> {
+        let has = |own: &String| {
+            tags.iter()
+                .any(|tag| tag == own || tag.split_once(':').is_some_and(|(_, tag)| tag == own))
+        };
+        let tagged = self.store.list_tags().await?.into_iter();
+        Ok(tagged.filter(|(_, own)| own.iter().any(has)).map(|(key, _)| key).collect())
+    }
 }
 
 /// A rule for everybody, by user.

@@ -1,6 +1,7 @@
 //! Use cases by noun. Permission, audit and broadcast live here once; API, pages, CLI and playbook
 //! steps all come through.
 
+pub mod brake;
 pub mod clients;
 pub mod diff;
 mod emergency;
@@ -8,6 +9,7 @@ pub mod environments;
 pub mod error;
 pub mod flags;
 pub mod ids;
+pub mod impact;
 pub mod incidents;
 pub mod log;
 pub mod playbooks;
@@ -27,7 +29,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use switchback_store::{Environment, Store, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub use error::{AppError, Wrong};
 pub use who::{EVERYWHERE, Who, role_name};
@@ -35,6 +37,7 @@ pub use who::{EVERYWHERE, Who, role_name};
 use crate::config::Config;
 use crate::live::{Hub, News};
 use crate::metrics::Metrics;
+use brake::Brake;
 use emergency::EmergencyJournal;
 use ids::{Clock, Ids};
 use playbooks::Catalogue;
@@ -69,6 +72,11 @@ pub struct App {
     pub(crate) emergency: EmergencyJournal,
     pub(crate) sessions: SessionCache,
     pub(crate) usage: usage::Counts,
+    pub(crate) impact: impact::Figures,
+    /// Slows down browsers that ask far too often.
+    pub brake_of_browsers: Brake,
+    /// Whole documents that may be on their way to streaming clients at once.
+    pub hydrations: Arc<Semaphore>,
     pub(crate) runner: Notify,
     pub(crate) driving: std::sync::Mutex<std::collections::BTreeSet<String>>,
     environments: RwLock<BTreeMap<String, Environment>>,
@@ -102,6 +110,9 @@ impl App {
             sessions: SessionCache::default(),
             brake: SignInBrake::new(config.sign_in.free_attempts),
             usage: usage::Counts::default(),
+            impact: impact::Figures::default(),
+            brake_of_browsers: Brake::default(),
+            hydrations: Arc::new(Semaphore::new(config.compat.hydrations_max)),
             runner: Notify::new(),
             driving: std::sync::Mutex::default(),
             environments: RwLock::default(),

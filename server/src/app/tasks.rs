@@ -39,6 +39,7 @@ impl App {
             loop {
                 tokio::time::sleep(WRITE_USAGE_EVERY).await;
                 app.write_usage().await;
+                app.write_impact().await;
             }
         });
         app.supervise("sweep", |app| async move {

@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock};
 
+use base64::Engine as _;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 use switchback_core::model::Millis;
 use switchback_store::{Role, StoreError, TokenKind, TokenRow};
 
@@ -33,6 +36,8 @@ const TRUST_MS: i64 = 5_000;
 /// How exactly "last used" is kept, in milliseconds.
 const TOUCH_MS: i64 = 60_000;
 const CACHE_MAX: usize = 10_000;
+/// Half of a ticket's life, in milliseconds.
+const TICKET_MS: i64 = 1_800_000;
 
 /// A token that is wanted.
 #[derive(Clone, Debug)]
@@ -162,6 +167,37 @@ impl App {
         usable(token)
     }
 
+    /// A ticket that stands for a token for half an hour to an hour, where a browser cannot send headers. The same for all
+    /// who ask within half an hour, so that answers do not differ by it. Signed with the token's hash, which the
+    /// database has and clients do not (HMAC-SHA256).
+    pub fn stream_ticket(&self, token: &TokenRow) -> String {
+        let expires = (self.clock.now() / TICKET_MS + 2) * TICKET_MS;
+        let Some(hash) = self.tokens.hash_of(&token.id) else { return String::new() };
+        format!("{}.{expires}.{}", token.id, sign(&hash, &token.id, expires))
+    }
+
+    /// The token that a ticket stands for.
+    pub async fn open_ticket(&self, ticket: &str) -> Result<TokenRow, AppError> {
+        let mut parts = ticket.splitn(3, '.');
+        let (Some(id), Some(expires), Some(mac)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(AppError::Unauthorized);
+        };
+        let expires: Millis = expires.parse().map_err(|_| AppError::Unauthorized)?;
+        if expires < self.clock.now() {
+            return Err(AppError::Unauthorized);
+        }
+        if self.tokens.hash_of(id).is_none() {
+            self.recheck_tokens().await?;
+        }
+        let hash = self.tokens.hash_of(id).ok_or(AppError::Unauthorized)?;
+        let known = self.tokens.get(&hash).ok_or(AppError::Unauthorized)?;
+        if !is_signed(&hash, id, expires, mac) || self.is_revoked(id) {
+            return Err(AppError::Unauthorized);
+        }
+        usable(known.token)
+    }
+
     /// Whether a token was revoked after its handshake. A session asks this once it has its place, so
     /// that a revocation finds the session or the session finds the revocation.
     pub fn is_revoked(&self, id: &str) -> bool {
@@ -207,6 +243,11 @@ impl TokenCache {
         all.insert(hash, known);
     }
 
+    fn hash_of(&self, id: &str) -> Option<String> {
+        let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|(_, known)| known.token.id == id).map(|(hash, _)| hash.clone())
+    }
+
     fn forget(&self, id: &str) {
         let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, known| known.token.id != id);
@@ -238,6 +279,22 @@ pub fn parse_token(text: &str) -> Result<(&str, &str), AppError> {
         return Err(wrong());
     }
     Ok((project, environment))
+}
+
+fn mac_of(hash: &str, id: &str, expires: Millis) -> Option<Hmac<Sha256>> {
+    let mac = Hmac::<Sha256>::new_from_slice(hash.as_bytes()).ok()?; // takes keys of any length
+    Some(mac.chain_update(format!("stream:{id}.{expires}")))
+}
+
+fn sign(hash: &str, id: &str, expires: Millis) -> String {
+    let mac = mac_of(hash, id, expires).map(|mac| mac.finalize().into_bytes());
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(mac.unwrap_or_default())
+}
+
+/// Compares in constant time.
+fn is_signed(hash: &str, id: &str, expires: Millis, mac: &str) -> bool {
+    let given = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(mac).unwrap_or_default();
+    mac_of(hash, id, expires).is_some_and(|mac| mac.verify_slice(&given).is_ok())
 }
 
 fn usable(token: TokenRow) -> Result<TokenRow, AppError> {

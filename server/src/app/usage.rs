@@ -107,6 +107,7 @@ impl App {
         let now = self.clock.now();
         let swept = async {
             self.store.forget_usage(now - KEEP_MS).await?;
+            self.store.forget_impact(now - KEEP_MS).await?;
             self.store.delete_expired_sessions(now).await?;
             self.store.forget_keys(now - 86_400_000).await
         };

@@ -110,6 +110,7 @@ pub async fn end(app: &App) {
     app.stopping.store(true, Ordering::Relaxed);
     app.hub.close_all();
     app.write_usage().await;
+    app.write_impact().await;
     let _ = app.store.delete_nodes(&app.hub.node, 0).await;
     tokio::time::sleep(Duration::from_millis(200)).await; // lets the goodbyes leave
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub runbooks_dir: Option<PathBuf>,
     /// The stream to the apps.
     pub stream: Stream,
+    /// Other systems' SDKs.
+    pub compat: Compat,
     /// Signing in.
     pub sign_in: SignIn,
     /// The public status page.
@@ -61,6 +63,20 @@ pub struct Stream {
     pub clients_max: usize,
     /// Revisions that a reconnecting client may lag behind and still get a delta.
     pub window_revisions: usize,
+}
+
+/// What other systems' SDKs (Unleash, OpenFeature, flagd) are offered.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compat {
+    /// Pages of these origins may ask from a browser; `*`: any.
+    pub cors_origins: Vec<String>,
+    /// Unleash's server SDKs are offered the stream, and told to switch to it.
+    pub unleash_streaming: bool,
+    /// Requests a second that one address may make with a browser token; 0: any number.
+    pub browser_requests_per_second: u32,
+    /// Whole documents that are on their way to streaming clients at once.
+    pub hydrations_max: usize,
 }
 
 /// Console sessions and the brake on guessing.
@@ -96,8 +112,20 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             runbooks_dir: None,
             stream: Stream::default(),
+            compat: Compat::default(),
             sign_in: SignIn::default(),
             status: StatusPage::default(),
+        }
+    }
+}
+
+impl Default for Compat {
+    fn default() -> Self {
+        Self {
+            cors_origins: vec!["*".to_owned()],
+            unleash_streaming: true,
+            browser_requests_per_second: 50,
+            hydrations_max: 256,
         }
     }
 }
@@ -233,6 +261,7 @@ impl Config {
         between("stream.write_timeout_ms", self.stream.write_timeout_ms, 100, 120_000)?;
         between("stream.clients_max", self.stream.clients_max as u64, 1, 1_000_000)?;
         between("stream.window_revisions", self.stream.window_revisions as u64, 1, 100_000)?;
+        between("compat.hydrations_max", self.compat.hydrations_max as u64, 1, 100_000)?;
         between("sign_in.idle_hours", self.sign_in.idle_hours.max(0).cast_unsigned(), 1, 720)?;
         between("sign_in.free_attempts", u64::from(self.sign_in.free_attempts), 1, 100)?;
         between("workers", self.workers as u64, 0, 256)?;

@@ -1,6 +1,8 @@
 //! Other systems' flag files, as text in and out: pure functions between their shapes and ours. What cannot be said on
 //! the other side is a [`Note`], never an approximation.
 
+pub mod flagd_definition;
+pub mod ofrep;
 pub mod unleash;
 
 use serde::Serialize;

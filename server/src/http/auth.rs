@@ -83,7 +83,7 @@ impl FromRequest for Sdk {
     }
 }
 
-fn state(request: &HttpRequest) -> Result<web::Data<State>, AppError> {
+pub(super) fn state(request: &HttpRequest) -> Result<web::Data<State>, AppError> {
     request
         .app_data::<web::Data<State>>()
         .cloned()

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod compat;
 pub mod endpoint;
 pub mod health;
 pub mod idempotency;

@@ -7,7 +7,8 @@ use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App as WebApp, Error, HttpServer, body::MessageBody, web};
 
 use super::{
-    State, api, endpoint, health, idempotency, observe, openapi, problem, status, stream, ui,
+    State, api, compat, endpoint, health, idempotency, observe, openapi, problem, status, stream,
+    ui,
 };
 use crate::app::App;
 
@@ -43,6 +44,7 @@ fn web_app(
         InitError = (),
     >,
 > {
+    let compat_app = Arc::clone(&app);
     WebApp::new()
         .app_data(web::Data::new(State(app)))
         .app_data(problem::json_config())
@@ -54,6 +56,7 @@ fn web_app(
         .route("/readyz", web::get().to(health::readyz))
         .route("/metrics", web::get().to(health::metrics))
         .route("/api/v1/stream", web::get().to(stream::open_stream))
+        .configure(|config| compat::routes(config, &compat_app))
         .service(
             web::scope("")
                 .wrap(Compress::default())

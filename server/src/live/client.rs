@@ -10,6 +10,41 @@ use tokio::sync::Notify;
 /// Texts that clients send about themselves are cut here, in characters.
 const TEXT_MAX: usize = 100;
 
+/// How a client is told of changes, and what proves that it has them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Our stream; the client acknowledges what it applied.
+    #[default]
+    Native,
+    /// Unleash's server SDKs, asking again and again. What they were answered counts as theirs.
+    UnleashPolling,
+    /// Unleash's server SDKs on a stream. What their connection took counts as theirs.
+    UnleashStreaming,
+    /// Unleash's browser SDKs, asking again and again; evaluated here.
+    UnleashFrontend,
+    /// OpenFeature's browser providers: told to ask again, evaluated here.
+    Ofrep,
+    /// A flagd that asks again and again, for whoever asks it.
+    Flagd,
+}
+
+impl Protocol {
+    /// In words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Native => "Switchback",
+            Self::UnleashPolling => "Unleash, polling",
+            Self::UnleashStreaming => "Unleash, streaming",
+            Self::UnleashFrontend => "Unleash, front end",
+            Self::Ofrep => "OpenFeature (OFREP)",
+            Self::Flagd => "flagd",
+        }
+    }
+}
+
 /// A connected client. Sessions write it, convergence reads it; nothing here locks.
 #[derive(Debug)]
 pub struct Client {
@@ -29,6 +64,10 @@ pub struct Client {
     pub instance: String,
     /// Its platform.
     pub platform: String,
+    /// How it is told of changes.
+    pub protocol: Protocol,
+    /// How often it asks, in milliseconds; 0: it is told at once.
+    pub interval_ms: u64,
     /// Since when.
     pub connected_at: Millis,
     acked: AtomicU64,
@@ -51,6 +90,8 @@ impl Client {
             sdk: cut(&hello.sdk),
             instance: cut(&hello.instance),
             platform: cut(hello.platform.as_deref().unwrap_or_default()),
+            protocol: Protocol::Native,
+            interval_ms: 0,
             connected_at: now,
             acked: AtomicU64::new(0),
             ack_delay_ms: AtomicI64::new(-1),
@@ -59,6 +100,14 @@ impl Client {
             closing: AtomicBool::new(false),
             close: Notify::new(),
         }
+    }
+
+    /// As one that speaks another protocol than ours.
+    #[must_use]
+    pub fn speaking(mut self, protocol: Protocol, interval_ms: u64) -> Self {
+        self.protocol = protocol;
+        self.interval_ms = interval_ms;
+        self
     }
 
     /// The client says that this revision is in force. `delay_ms`: since this node knew of it.
@@ -116,6 +165,8 @@ impl Client {
             sdk: self.sdk.clone(),
             instance: self.instance.clone(),
             platform: self.platform.clone(),
+            protocol: self.protocol,
+            interval_ms: self.interval_ms,
             connected_at: self.connected_at,
             last_seen_at: self.last_seen_at(),
             acked_revision: self.acked(),
@@ -142,6 +193,12 @@ pub struct ClientView {
     pub instance: String,
     /// Its platform.
     pub platform: String,
+    /// How it is told of changes.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// How often it asks, in milliseconds, and so how stale it can be; 0: it is told at once.
+    #[serde(default)]
+    pub interval_ms: u64,
     /// Since when, in UTC milliseconds.
     pub connected_at: Millis,
     /// When it was last heard, in UTC milliseconds.
@@ -164,7 +221,7 @@ pub fn read_ack(text: &str) -> Option<(&str, Revision)> {
     is_plain.then(|| Some((epoch, revision.parse().ok()?)))?
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
 }
 

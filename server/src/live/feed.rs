@@ -14,6 +14,7 @@ use switchback_store::Moved;
 use tokio::sync::watch;
 
 use super::client::Client;
+use super::unleash::Rendered;
 
 /// What moved in one revision: flag keys and segment keys.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ struct Step {
     to: Revision,
     flags: Vec<String>,
     segments: Vec<String>,
+    /// Something was turned off: nobody waits for that.
+    is_urgent: bool,
 }
 
 /// One environment at one revision, ready to be sent.
@@ -37,6 +40,7 @@ pub struct Snapshot {
     /// From the revision before; what nearly every client needs.
     delta: Option<(Revision, ByteString)>,
     window: VecDeque<Step>,
+    unleash: OnceLock<Box<Rendered>>,
 }
 
 /// What a client needs next.
@@ -59,7 +63,32 @@ impl Snapshot {
             heartbeat: OnceLock::new(),
             delta: None,
             window: VecDeque::new(),
+            unleash: OnceLock::new(),
         }
+    }
+
+    /// As Unleash's SDKs take it; written when the first of them asks.
+    pub fn unleash(&self) -> &Rendered {
+        self.unleash.get_or_init(|| Box::new(Rendered::new(&self.document)))
+    }
+
+    /// Whether the newest change turned something off.
+    pub fn is_urgent(&self) -> bool {
+        self.window.back().is_none_or(|step| step.is_urgent)
+    }
+
+    /// Keys of the flags and segments that changed after a revision, if the window still holds them all.
+    pub fn moved_since(&self, has: Revision) -> Option<(BTreeSet<&str>, BTreeSet<&str>)> {
+        let known_from = self.window.front()?.to - 1;
+        if has < known_from || has > self.document.revision {
+            return None;
+        }
+        let (mut flags, mut segments) = (BTreeSet::new(), BTreeSet::new());
+        for step in self.window.iter().filter(|step| step.to > has) {
+            flags.extend(step.flags.iter().map(String::as_str));
+            segments.extend(step.segments.iter().map(String::as_str));
+        }
+        Some((flags, segments))
     }
 
     /// The whole document as a frame.
@@ -125,37 +154,28 @@ impl Snapshot {
     }
 
     fn delta_since(&self, has: Revision) -> Option<Delta> {
-        let known_from = self.window.front()?.to - 1;
-        if has < known_from || has > self.document.revision {
-            return None;
-        }
-        let after = self.window.iter().filter(|step| step.to > has);
-        let (mut flags, mut segments) = (BTreeSet::new(), BTreeSet::new());
-        for step in after {
-            flags.extend(step.flags.iter());
-            segments.extend(step.segments.iter());
-        }
+        let (flags, segments) = self.moved_since(has)?;
         Some(self.delta_of(has, flags.into_iter(), segments.into_iter()))
     }
 
     fn delta_of<'a>(
         &self,
         from: Revision,
-        flags: impl Iterator<Item = &'a String>,
-        segments: impl Iterator<Item = &'a String>,
+        flags: impl Iterator<Item = &'a str>,
+        segments: impl Iterator<Item = &'a str>,
     ) -> Delta {
         let Document { epoch, revision, flags: all, segments: lists, .. } = &*self.document;
         let mut delta = Delta { epoch: epoch.clone(), from, to: *revision, ..Delta::default() };
         for key in flags {
             match all.get(key) {
                 Some(flag) => delta.flags.push(flag.clone()),
-                None => delta.removed_flags.push(key.clone()),
+                None => delta.removed_flags.push(key.to_owned()),
             }
         }
         for key in segments {
             match lists.get(key) {
                 Some(segment) => delta.segments.push(segment.clone()),
-                None => delta.removed_segments.push(key.clone()),
+                None => delta.removed_segments.push(key.to_owned()),
             }
         }
         delta
@@ -238,7 +258,12 @@ impl Feed {
         for (key, flag) in moved.flags {
             let flag = flag.map(|flag| FlagEntry::Known(Box::new(flag)));
             let ours = |flag: &FlagEntry| self.project.as_ref().is_none_or(|p| belongs(flag, p));
-            match flag.filter(ours) {
+            let flag = flag.filter(ours);
+            step.is_urgent |= match &flag {
+                Some(FlagEntry::Known(flag)) => flag.state.killed || !flag.state.enabled,
+                _ => true,
+            };
+            match flag {
                 Some(flag) => document.flags.insert(key.clone(), flag),
                 None => document.flags.remove(&key),
             };
@@ -252,7 +277,11 @@ impl Feed {
             step.segments.push(key);
         }
         let mut snapshot = Snapshot::new(document, known_at);
-        let delta = snapshot.delta_of(from, step.flags.iter(), step.segments.iter());
+        let delta = snapshot.delta_of(
+            from,
+            step.flags.iter().map(String::as_str),
+            step.segments.iter().map(String::as_str),
+        );
         snapshot.delta = Some((from, render(&ServerFrame::Delta(delta))));
         snapshot.window.clone_from(&before.window);
         snapshot.window.push_back(step);

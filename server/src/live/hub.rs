@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 use super::client::{Client, ClientView};
 use super::convergence::Convergence;
 use super::feed::Feed;
+use super::pollers::Pollers;
 use crate::app::ids::Clock;
 use crate::config::Stream;
 
@@ -65,6 +66,8 @@ pub struct Hub {
     limits: Stream,
     feeds: RwLock<BTreeMap<Scope, Arc<Feed>>>,
     next_client: AtomicU64,
+    /// Clients that hold no connection.
+    pub pollers: Pollers,
     news: broadcast::Sender<News>,
     /// Other nodes' views, by environment; filled by the listener.
     others: RwLock<BTreeMap<String, Vec<Convergence>>>,
@@ -80,6 +83,7 @@ impl Hub {
             limits,
             feeds: RwLock::default(),
             next_client: AtomicU64::new(1),
+            pollers: Pollers::default(),
             news: broadcast::channel(NEWS_QUEUE).0,
             others: RwLock::default(),
         }
@@ -237,6 +241,7 @@ impl Hub {
         let mut tick = tokio::time::interval(TELL_EVERY);
         loop {
             tick.tick().await;
+            self.pollers.look_after(self.clock.now());
             let moved: BTreeSet<String> = {
                 let feeds = self.feeds();
                 let moved = feeds.values().filter(|feed| feed.take_moved());

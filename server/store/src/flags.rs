@@ -9,6 +9,7 @@ use crate::db::{Row, Tx, json, params, sql, word};
 use crate::error::{StoreError, not_found};
 
 sql! {
+    TAGS = "SELECT key, tags FROM flags WHERE tags <> '[]'";
     INSERT = "INSERT INTO flags (key, project, kind, value_type, salt, description, owner, tags, \
               lifetime_days, created_at, created_by) \
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
@@ -239,6 +240,12 @@ impl Store {
             tx.announce(&format!("env:{environment}")).await?;
         }
         tx.commit().await
+    }
+
+    /// Tags of the flags that have any, by key.
+    pub async fn list_tags(&self) -> Result<Vec<(String, Vec<String>)>, StoreError> {
+        let rows = self.db.all(TAGS, params![]).await?;
+        rows.iter().map(|row| Ok((row.text("key")?, row.json("tags")?))).collect()
     }
 
     /// All flags of an environment, by key.

@@ -10,6 +10,7 @@ mod environments;
 mod error;
 mod flags;
 mod idempotency;
+mod impact;
 mod incidents;
 mod meta;
 mod migrate;
@@ -29,6 +30,7 @@ pub use environments::{Environment, Moved, NewEnvironment, Project};
 pub use error::StoreError;
 pub use flags::{ChangedFlag, FlagRecord, FlagRow, NewFlag, RestoredFlag};
 pub use idempotency::Remembered;
+pub use impact::ImpactRow;
 pub use incidents::{
     Component, ComponentStatus, Impact, Incident, IncidentStatus, IncidentUpdate, NewIncident,
     NewUpdate,
@@ -86,6 +88,7 @@ impl Store {
             runs::ALL,
             segments::ALL,
             tokens::ALL,
+            impact::ALL,
             usage::ALL,
             users::ALL,
         ]

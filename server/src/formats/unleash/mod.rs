@@ -5,6 +5,7 @@ mod context;
 mod decide;
 mod document;
 mod read;
+mod write;
 
 pub use context::{Peer, context_of};
 pub use decide::{Chosen, Decider};
@@ -12,6 +13,4 @@ pub use document::{
     Constraint, Dependency, Feature, Features, Override, Payload, Segment, Strategy, Variant,
 };
 pub use read::{Reading, import, read};
-
-/// The name of a strategy that stands for a rule which Unleash cannot say. No SDK knows it, so it never admits.
-pub const INEXPRESSIBLE: &str = "switchback-inexpressible";
+pub use write::{Written, feature_of, features_of, payload_of, segment_id, segment_of};
