@@ -4,6 +4,7 @@
 pub mod api;
 pub mod backend;
 pub mod browser;
+pub mod foreign;
 pub mod server;
 pub mod stream;
 pub mod wait;

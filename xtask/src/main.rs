@@ -61,7 +61,7 @@ fn ci() -> Result<(), Problem> {
 
 /// Runs the tests against one private PostgreSQL, which ends with this process.
 fn test(filter: &[&str]) -> Result<(), Problem> {
-    tools::install(&[tools::CHROMIUM, tools::POSTGRES, tools::AXE])?;
+    tools::install(&[tools::CHROMIUM, tools::POSTGRES, tools::AXE, tools::SDKS])?;
     run(Command::new("cargo").args(["build", "--workspace", "--locked"]))?;
     let server = postgres::Private::start()?;
     let with = |command: &mut Command| run(server.give_to(command));

@@ -42,6 +42,22 @@ pub const AXE: Tool = Tool {
     by_hand: "install Node.js and npm, then run `npm ci` in tests/browser",
 };
 
+/// Other systems' SDKs, which the compatibility tests point at a server.
+pub const SDKS: Tool = Tool {
+    name: "the SDKs of other systems",
+    found: || {
+        let parts = ["unleash-client", "../ofrep-server/node_modules/@openfeature/server-sdk"];
+        let folder = Path::new("tests/compat/node_modules");
+        has("node") && parts.iter().all(|part| folder.join(part).join("package.json").exists())
+    },
+    install: || {
+        let flags = ["ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund"];
+        run(Command::new("npm").args(flags).current_dir("tests/compat"))?;
+        run(Command::new("npm").args(flags).current_dir("tests/compat/ofrep-server"))
+    },
+    by_hand: "install Node.js 20 or later and npm, then run `npm ci --legacy-peer-deps` in tests/compat and in tests/compat/ofrep-server",
+};
+
 /// Installs what is missing, or says what to do.
 pub fn install(tools: &[Tool]) -> Result<(), Problem> {
     for tool in tools {

@@ -351,8 +351,7 @@ impl Variants {
                 let draw = query.moment.draw.to_le_bytes();
                 u64::from(self.salted.hash(&draw)).checked_rem(self.total)?
             }
-            (None, None) if *unit == Unit::Default => return self.only(),
-            (None, None) => return None,
+            (None, None) => return self.only(),
         };
         // The first whose running total exceeds the point; a weight of 0 never does.
         self.list.iter().find(|variant| match point.checked_sub(u64::from(variant.weight)) {

@@ -4,6 +4,7 @@
 //! --calls N` only runs one workload; the program starts itself that way under callgrind.
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 
+mod peers;
 mod workloads;
 
 use std::process::ExitCode;

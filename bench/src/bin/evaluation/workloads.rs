@@ -8,6 +8,8 @@ use switchback_core::model::Document;
 use switchback_core::{Context, Ruleset, slot};
 use switchback_sdk::Switchback;
 
+use super::peers::Unleash;
+
 /// One row of the table.
 pub struct Workload {
     /// Its name in the table and on the command line.
@@ -30,6 +32,12 @@ pub struct World {
     index: HashMap<String, u32, foldhash::fast::FixedState>,
     document: Document,
     client: Switchback,
+    unleash: Unleash,
+}
+
+/// A row of another engine: no goal.
+const fn peer(name: &'static str, run: fn(&World, u64), calls: u64) -> Workload {
+    Workload { name, run, calls, goal_ns: None, goal_instructions: None }
 }
 
 /// One look-up and one hash from scratch: no engine can do with less.
@@ -122,6 +130,23 @@ pub const WORKLOADS: &[&Workload] = &[
         goal_ns: Some(15_000.0),
         goal_instructions: Some(216_000.0),
     },
+    &peer("yggdrasil: plain flag", |world, calls| world.unleash.is_enabled(calls, "plain"), 5_000),
+    &peer(
+        "yggdrasil: 50 % rollout",
+        |world, calls| world.unleash.is_enabled(calls, "rollout"),
+        5_000,
+    ),
+    &peer(
+        "yggdrasil: group + platform + version + rollout",
+        |world, calls| world.unleash.is_enabled(calls, "targeting"),
+        5_000,
+    ),
+    &peer(
+        "yggdrasil: five variants",
+        |world, calls| world.unleash.variant(calls, "variants"),
+        5_000,
+    ),
+    &peer("yggdrasil: all of 1,000 flags", |world, calls| world.unleash.all(calls), 20),
     &Workload {
         name: "context of 5 fields",
         run: |_, calls| {
@@ -178,7 +203,8 @@ impl World {
             index: ruleset.keys().map(str::to_owned).zip(0..).collect(),
             ruleset,
             context: context(user.clone(), "group-42"),
-            outsider: context(user, "nobody"),
+            outsider: context(user.clone(), "nobody"),
+            unleash: Unleash::new(&document, &user),
             document,
             client: Switchback::for_tests().flag_on("plain").build(),
         }

@@ -305,10 +305,15 @@ fn values(state: &mut FlagState, feature: &Feature, value_type: ValueType, notes
             }
         }
     }
-    if value_type == ValueType::Boolean {
-        state.on_value = Value::Null;
-        state.off_value = Value::Null;
-    }
+    // What callers get without a variant: Unleash has no such value, its callers look at on and off.
+    let empty = match value_type {
+        ValueType::Boolean => Value::Null,
+        ValueType::String => Value::String(String::new()),
+        ValueType::Number => Value::from(0),
+        ValueType::Json => Value::Object(serde_json::Map::new()),
+    };
+    state.on_value.clone_from(&empty);
+    state.off_value = empty;
 }
 
 /// How context fields are named.
@@ -379,6 +384,8 @@ impl Reader<'_> {
                 self.constraint(&feature.name, &format!("{path}.constraints[{at}]"), one)
             })
             .collect();
+        // Also where nothing is rolled out: the strategy's variants hash with it.
+        rule.salt = strategy.parameter("groupId").filter(|group| !group.is_empty());
         let list = |name: &str| -> Vec<String> {
             let text = strategy.parameter(name).unwrap_or_default();
             text.split(',').map(|one| one.trim().to_owned()).filter(|one| !one.is_empty()).collect()
@@ -436,7 +443,6 @@ impl Reader<'_> {
         let percent = percent.unwrap_or(0.0).clamp(0.0, 100.0).floor();
         rule.percent = Percent::try_from(percent).unwrap_or(Percent::NONE);
         rule.stickiness = stickiness;
-        rule.salt = strategy.parameter("groupId").filter(|group| !group.is_empty());
     }
 
     fn stickiness(&self, name: &str) -> Stickiness {

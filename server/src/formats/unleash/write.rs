@@ -39,10 +39,9 @@ pub fn features_of(document: &Document) -> Written {
     written
 }
 
-/// Segments have numbers there: one made of the key, the same on every node, within what JavaScript counts exactly.
+/// Segments have numbers there: one made of the key, the same on every node, above 0 and within 31 bits, as some SDKs want.
 pub fn segment_id(key: &str) -> i64 {
-    let high = switchback_core::variant_point("segment", key, 1 << 31) as i64;
-    high * i64::from(switchback_core::SLOTS) + i64::from(switchback_core::slot("segment", key))
+    i64::try_from(switchback_core::variant_point("segment", key, 0x7FFF_FFFF)).unwrap_or_default()
 }
 
 /// Writes a segment.

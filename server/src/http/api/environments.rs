@@ -2,9 +2,9 @@
 
 use actix_web::web::{Data, Json, Path, Query};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use switchback_core::wire::Notice;
-use switchback_store::{Environment, NewEnvironment, Project};
+use switchback_store::{Environment, ImpactRow, NewEnvironment, Project};
 
 use crate::app::AppError;
 use crate::app::environments::RestorePreview;
@@ -34,6 +34,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             "How far a revision has come among the connected clients.", query RevisionQuery => Convergence;
         get "/api/v1/environments/{environment}/clients" list_clients
             "Clients connected to this node, longest silent first.", query ClientQuery => Page<ClientView>;
+        get "/api/v1/environments/{environment}/impact-metrics" list_impact_metrics "Figures that apps report of themselves." => Vec<ImpactName>;
+        get "/api/v1/environments/{environment}/impact-metrics/{name}" get_impact_metric "One figure by minute, oldest first.", query SinceQuery => Vec<ImpactRow>;
         get "/api/v1/environments/{environment}/notices" list_notices "In-app messages that still matter.", query PageQuery => Page<Notice>;
     }
 }
@@ -206,4 +208,41 @@ async fn list_notices(
     query: Query<PageQuery>,
 ) -> Answer<Page<Notice>> {
     Ok(Json(query.cut(app.list_notices(&caller.0, &path).await?)?))
+}
+
+/// A figure that apps report.
+#[derive(Serialize, JsonSchema)]
+struct ImpactName {
+    name: String,
+    /// `counter`, `gauge` or `histogram`.
+    kind: String,
+    /// The last minute with a report, in UTC milliseconds.
+    last_minute: i64,
+}
+
+async fn list_impact_metrics(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Answer<Vec<ImpactName>> {
+    let names = app.list_impact_names(&caller.0, &path).await?.into_iter();
+    let named = |(name, kind, last_minute)| ImpactName { name, kind, last_minute };
+    Ok(Json(names.map(named).collect()))
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct SinceQuery {
+    /// Not older than this, in UTC milliseconds; the last hour when absent.
+    since: Option<i64>,
+}
+
+async fn get_impact_metric(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<(String, String)>,
+    query: Query<SinceQuery>,
+) -> Answer<Vec<ImpactRow>> {
+    let (environment, name) = path.into_inner();
+    let since = query.since.unwrap_or_else(|| app.clock.now() - 3_600_000);
+    Ok(Json(app.list_impact(&caller.0, &environment, &name, since).await?))
 }

@@ -41,6 +41,14 @@ impl ClientsPage {
         ms.map_or_else(|| "–".to_owned(), words::duration)
     }
 
+    /// How far behind it may be.
+    fn staleness(&self, client: &ClientView) -> String {
+        match i64::try_from(client.interval_ms) {
+            Ok(0) | Err(_) => "told at once".to_owned(),
+            Ok(ms) => format!("asks every {}", words::duration(ms)),
+        }
+    }
+
     fn or_dash<'a>(&self, text: &'a str) -> &'a str {
         if text.is_empty() { "–" } else { text }
     }
