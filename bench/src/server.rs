@@ -17,6 +17,8 @@ use tokio::process::{Child, Command};
 const ADMIN: &str = "*:*.bench-admin-token";
 /// The token of the clients.
 pub const SDK: &str = "*:production.bench-server-token";
+/// The token of browsers.
+pub const BROWSER: &str = "*:production.bench-browser-token";
 /// Where the clients' flags live.
 pub const ENVIRONMENT: &str = "/api/v1/environments/production";
 
@@ -41,6 +43,8 @@ impl Server {
             .env_clear()
             .env("SWITCHBACK_INIT_ADMIN_TOKENS", ADMIN)
             .env("SWITCHBACK_INIT_CLIENT_TOKENS", SDK)
+            .env("SWITCHBACK_INIT_FRONTEND_TOKENS", BROWSER)
+            .env("SWITCHBACK_COMPAT__BROWSER_REQUESTS_PER_SECOND", "0")
             .env("SWITCHBACK_LOG", "warn")
             // A heartbeat in the middle of a round would be counted as the round's work.
             .env("SWITCHBACK_STREAM__HEARTBEAT_MS", "60000")

@@ -2,6 +2,7 @@
 //! revocable at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use base64::Engine as _;
@@ -22,6 +23,7 @@ pub(crate) struct TokenCache {
     known: RwLock<BTreeMap<String, Known>>,
     /// Ids of tokens that are known to be revoked.
     revoked: RwLock<BTreeSet<String>>,
+    revocations: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -204,10 +206,16 @@ impl App {
         self.tokens.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
+    /// How many tokens this node has heard to be revoked: what was checked before is to be checked again.
+    pub fn token_revocations(&self) -> u64 {
+        self.tokens.revocations.load(Ordering::Acquire)
+    }
+
     /// A token was revoked, here or on another node.
     pub(crate) fn on_token_revoked(&self, id: &str) {
         self.tokens.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
         self.tokens.forget(id);
+        self.tokens.revocations.fetch_add(1, Ordering::AcqRel);
         self.hub.close_token(id);
     }
 

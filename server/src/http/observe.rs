@@ -28,14 +28,7 @@ pub async fn observe<B: MessageBody>(
         let began = app.clock.now();
         let mut response = next.call(request).await?;
         let status = response.status().as_u16();
-        let class = match status / 100 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
-        app.metrics.http.get_or_create(&StatusClass { class }).inc();
+        app.metrics.http.get_or_create(&class_of(status)).inc();
         tracing::debug!(
             status,
             duration_ms = app.clock.now() - began,
@@ -48,6 +41,30 @@ pub async fn observe<B: MessageBody>(
     }
     .instrument(span)
     .await
+}
+
+/// Counts, and nothing else: for routes that fleets ask again and again.
+pub async fn count<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let app = request.app_data::<web::Data<State>>().cloned();
+    let response = next.call(request).await?;
+    if let Some(app) = app {
+        app.metrics.http.get_or_create(&class_of(response.status().as_u16())).inc();
+    }
+    Ok(response)
+}
+
+fn class_of(status: u16) -> StatusClass {
+    let class = match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    };
+    StatusClass { class }
 }
 
 /// Headers of every answer. No inline script, nothing from elsewhere, no frame around us.

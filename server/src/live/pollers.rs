@@ -1,6 +1,7 @@
 //! Clients that ask again and again instead of holding a connection: known by who asked, gone when they stop asking.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,7 +46,8 @@ pub struct Poll<'a> {
 /// The polling clients of this node.
 #[derive(Debug, Default)]
 pub struct Pollers {
-    known: Mutex<HashMap<(String, String), Membership>>,
+    /// By a hash of token and connection: asking again allocates nothing.
+    known: Mutex<HashMap<u64, Membership>>,
     swept_at: AtomicI64,
 }
 
@@ -59,7 +61,7 @@ impl Pollers {
         clients_max: usize,
         next_id: impl FnOnce() -> u64,
     ) {
-        let key = (poll.token_id.to_owned(), poll.connection.to_owned());
+        let key = key_of(poll);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |member: &Membership| {
             Arc::ptr_eq(&member.feed, feed) && member.client.protocol == poll.protocol
@@ -76,7 +78,7 @@ impl Pollers {
             };
             let client = Client::new(next_id(), poll.token_id.to_owned(), poll.kind, &hello, now)
                 .speaking(poll.protocol, poll.interval_ms);
-            known.insert(key.clone(), feed.join(client));
+            known.insert(key, feed.join(client));
             feed.on_client_moved();
         }
         let Some(member) = known.get(&key) else { return };
@@ -96,7 +98,7 @@ impl Pollers {
         self.sweep(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner), now);
     }
 
-    fn sweep(&self, known: &mut HashMap<(String, String), Membership>, now: Millis) {
+    fn sweep(&self, known: &mut HashMap<u64, Membership>, now: Millis) {
         if now - self.swept_at.load(Ordering::Relaxed) < SWEEP_MS {
             return;
         }
@@ -110,4 +112,12 @@ impl Pollers {
             stays
         });
     }
+}
+
+fn key_of(poll: &Poll<'_>) -> u64 {
+    let mut hasher = foldhash::quality::FixedState::with_seed(0).build_hasher();
+    hasher.write(poll.token_id.as_bytes());
+    hasher.write_u8(0);
+    hasher.write(poll.connection.as_bytes());
+    hasher.finish()
 }

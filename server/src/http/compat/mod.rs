@@ -11,16 +11,20 @@ mod sse;
 mod unleash;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_cors::Cors;
 use actix_web::http::{StatusCode, header};
+use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use serde_json::json;
 use switchback_store::{TokenKind, TokenRow};
 
 use super::State;
 use super::auth::{client_address, state};
+use super::observe::count;
 use super::problem::{log_failure, status_of};
 use crate::app::{App, AppError, EVERYWHERE};
 use crate::live::client::Protocol;
@@ -41,17 +45,33 @@ pub fn routes(config: &mut web::ServiceConfig, app: &Arc<App>) {
         )
     };
     config
-        .service(web::scope("/api/client").app_data(json()).configure(unleash::routes))
+        .service(
+            web::scope("/api/client")
+                .wrap(from_fn(count))
+                .app_data(json())
+                .configure(unleash::routes),
+        )
         .service(
             web::scope("/api/frontend")
                 .wrap(cors(app))
+                .wrap(from_fn(count))
                 .app_data(json())
                 .configure(frontend::routes),
         )
         .service(
-            web::scope("/api/proxy").wrap(cors(app)).app_data(json()).configure(frontend::routes),
+            web::scope("/api/proxy")
+                .wrap(cors(app))
+                .wrap(from_fn(count))
+                .app_data(json())
+                .configure(frontend::routes),
         )
-        .service(web::scope("/ofrep/v1").wrap(cors(app)).app_data(json()).configure(ofrep::routes))
+        .service(
+            web::scope("/ofrep/v1")
+                .wrap(cors(app))
+                .wrap(from_fn(count))
+                .app_data(json())
+                .configure(ofrep::routes),
+        )
         .route("/flagd/v1/flags.json", web::get().to(flagd::flags))
         .service(
             web::resource("/edge/validate")
@@ -157,8 +177,26 @@ impl ResponseError for Refusal {
 /// A request's token, and the flags that it opens.
 pub struct Guest {
     app: web::Data<State>,
-    token: TokenRow,
+    token: Arc<TokenRow>,
     feed: Arc<Feed>,
+}
+
+/// A token that this thread checked lately: fleets ask with the same one again and again.
+struct Pass {
+    token: Arc<TokenRow>,
+    feed: Arc<Feed>,
+    checked_at: i64,
+    /// Any token that is revoked ends all passes.
+    revocations: u64,
+}
+
+/// How long a pass is good for, in milliseconds; a revocation that this node hears of ends it at once.
+const PASS_MS: i64 = 1_000;
+/// Passes that a thread keeps.
+const PASSES_MAX: usize = 1_000;
+
+thread_local! {
+    static PASSES: RefCell<HashMap<Box<str>, Pass>> = RefCell::default();
 }
 
 impl Guest {
@@ -168,15 +206,31 @@ impl Guest {
         let text =
             header_text(request, "authorization").or_else(|| header_text(request, "x-api-key"));
         let text = text.ok_or_else(|| {
-            Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "GENERAL",
-                "the token is missing: send it in `Authorization`",
-            )
+            let message = "the token is missing: send it in `Authorization`";
+            Refusal::new(StatusCode::UNAUTHORIZED, "GENERAL", message)
         })?;
-        let text = text.strip_prefix("Bearer ").unwrap_or(&text).trim();
+        let text = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+        let (now, revocations) = (app.clock.now(), app.token_revocations());
+        let known = PASSES.with_borrow(|passes| {
+            let is_good =
+                |pass: &&Pass| now - pass.checked_at < PASS_MS && pass.revocations == revocations;
+            let pass = passes.get(text).filter(is_good)?;
+            Some((Arc::clone(&pass.token), Arc::clone(&pass.feed)))
+        });
+        if let Some((token, feed)) = known {
+            is_wanted(&token, wanted)?;
+            return Ok(Self { app, token, feed });
+        }
         let token = app.authenticate(text).await?;
-        Self::with(app, token, wanted).await
+        let guest = Self::with(app, token, wanted).await?;
+        PASSES.with_borrow_mut(|passes| {
+            if passes.len() >= PASSES_MAX {
+                passes.clear();
+            }
+            let (token, feed) = (Arc::clone(&guest.token), Arc::clone(&guest.feed));
+            passes.insert(text.into(), Pass { token, feed, checked_at: now, revocations });
+        });
+        Ok(guest)
     }
 
     /// With a token that was checked already.
@@ -185,13 +239,10 @@ impl Guest {
         token: TokenRow,
         wanted: &[TokenKind],
     ) -> Result<Self, Refusal> {
-        if !wanted.contains(&token.kind) {
-            let message = "invalid token: expected a different token type for this endpoint";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "GENERAL", message));
-        }
+        is_wanted(&token, wanted)?;
         let project = (token.project != EVERYWHERE).then_some(token.project.as_str());
         let feed = app.hub.feed(&token.environment, project).await.map_err(AppError::from)?;
-        Ok(Self { app, token, feed })
+        Ok(Self { app, token: Arc::new(token), feed })
     }
 
     /// Slows down a browser that asks far too often.
@@ -225,7 +276,6 @@ impl Guest {
                 Cow::Borrowed(address.as_str())
             }
         };
-        let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
         let default_ms = match protocol {
             Protocol::UnleashFrontend | Protocol::Ofrep => 30_000,
             Protocol::Flagd => 5_000,
@@ -233,15 +283,15 @@ impl Guest {
         };
         let sdk = match &caller.sdk {
             Some(sdk) => sdk.clone(),
-            None => header_text(request, "user-agent").map_or(Cow::Borrowed(""), Cow::Owned),
+            None => Cow::Borrowed(header_text(request, "user-agent").unwrap_or_default()),
         };
         let poll = Poll {
             token_id: &self.token.id,
             kind: if self.token.kind == TokenKind::Browser { "browser" } else { "server" },
             connection: &connection,
-            app: &text(&caller.app),
+            app: caller.app.as_deref().unwrap_or_default(),
             sdk: &sdk,
-            instance: &text(&caller.instance),
+            instance: caller.instance.as_deref().unwrap_or_default(),
             protocol,
             interval_ms: caller.interval_ms.unwrap_or(default_ms),
             has,
@@ -280,9 +330,17 @@ impl<'r> SdkHeaders<'r> {
     }
 }
 
-fn header_text(request: &HttpRequest, name: &str) -> Option<String> {
+fn is_wanted(token: &TokenRow, wanted: &[TokenKind]) -> Result<(), Refusal> {
+    if wanted.contains(&token.kind) {
+        return Ok(());
+    }
+    let message = "invalid token: expected a different token type for this endpoint";
+    Err(Refusal::new(StatusCode::FORBIDDEN, "GENERAL", message))
+}
+
+fn header_text<'r>(request: &'r HttpRequest, name: &str) -> Option<&'r str> {
     let text = request.headers().get(name)?.to_str().ok()?.trim();
-    (!text.is_empty()).then(|| text.to_owned())
+    (!text.is_empty()).then_some(text)
 }
 
 /// Whether the client has this already.

@@ -165,7 +165,7 @@ async fn stream(request: HttpRequest, query: web::Query<Ticket>) -> Result<HttpR
         return Err(Refusal::later(StatusCode::TOO_MANY_REQUESTS, 10, message));
     }
     let hello = switchback_core::wire::Hello {
-        sdk: super::header_text(&request, "user-agent").unwrap_or_default(),
+        sdk: super::header_text(&request, "user-agent").unwrap_or_default().to_owned(),
         ..Default::default()
     };
     let kind = if guest.token.kind == TokenKind::Browser { "browser" } else { "server" };
@@ -176,7 +176,7 @@ async fn stream(request: HttpRequest, query: web::Query<Ticket>) -> Result<HttpR
     if app.is_revoked(&guest.token.id) {
         return Err(AppError::Unauthorized.into());
     }
-    let has = super::header_text(&request, "last-event-id").and_then(|id| Place::parse(&id));
+    let has = super::header_text(&request, "last-event-id").and_then(Place::parse);
     let has = has.or_else(|| Some(Place::of(&guest.feed.current().document)));
     Ok(sse::stream(Arc::clone(&app.0), member, Notifier { has }))
 }

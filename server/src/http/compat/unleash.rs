@@ -97,7 +97,7 @@ async fn feature(request: HttpRequest, name: web::Path<String>) -> Result<HttpRe
 async fn delta(request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let guest = Guest::of(&request, SERVER).await?;
     let snapshot = guest.feed.current();
-    let has = header_text(&request, "if-none-match").and_then(|text| Place::parse(&text));
+    let has = header_text(&request, "if-none-match").and_then(Place::parse);
     let place = &snapshot.unleash().place;
     guest.note(&request, Protocol::UnleashPolling, Some(place.revision));
     let etag = format!("\"{place}\"");
@@ -141,7 +141,7 @@ async fn streaming(request: HttpRequest) -> Result<HttpResponse, Refusal> {
     if app.is_revoked(&guest.token.id) {
         return Err(crate::app::AppError::Unauthorized.into());
     }
-    let has = header_text(&request, "last-event-id").and_then(|text| Place::parse(&text));
+    let has = header_text(&request, "last-event-id").and_then(Place::parse);
     let protocol = UnleashStream { has, is_connected: false };
     Ok(sse::stream(Arc::clone(&app.0), member, protocol))
 }
