@@ -120,7 +120,7 @@ async fn compare(markdown: bool) -> String {
 /// A quarter each of plain flags, rollouts, rules and variants, as in the other benchmark.
 async fn make_flags(server: &Server) {
     let missing = FLAGS
-        - server.get(&format!("{ENVIRONMENT}/flags?limit=1000")).await["items"]
+        - server.get(&format!("{ENVIRONMENT}/flags?limit=500")).await["items"]
             .as_array()
             .map_or(0, Vec::len);
     for n in 0..missing {

@@ -48,7 +48,7 @@ pub fn segment_id(key: &str) -> i64 {
 pub fn segment_of(segment: &model::Segment) -> Segment {
     Segment {
         id: segment_id(segment.key.as_str()),
-        name: segment.name.clone(),
+        name: if segment.name.is_empty() { segment.key.to_string() } else { segment.name.clone() },
         constraints: segment.constraints.iter().map(constraint_of).collect(),
     }
 }
