@@ -42,6 +42,12 @@ impl Foreign {
         self.line(event, |line| line["event"] == event).await
     }
 
+    /// The next line of this event that was said after a moment (UTC milliseconds, as `at`).
+    pub async fn wait_for_after(&mut self, event: &str, after: f64) -> Value {
+        let is_after = |line: &Value| line["at"].as_f64().is_some_and(|at| at + 1.0 >= after);
+        self.line(event, |line| line["event"] == event && is_after(line)).await
+    }
+
     /// Asks for the decisions of users `0..users`, flag by flag; a flag is named with its type.
     pub async fn decisions(&mut self, flags: &[(&str, &str)], users: usize) -> Vec<Vec<Value>> {
         self.asked += 1;

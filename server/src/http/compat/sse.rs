@@ -17,8 +17,10 @@ use crate::live::feed::{Membership, Wake};
 
 /// Proxies cut connections that are silent for a minute, SDKs sooner.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Changes that turn nothing off are spread over this long, so that a fleet of browsers does not ask all at once. In ms.
-const SPREAD_MS: u64 = 250;
+/// Changes that turn nothing off are spread over up to this long, so that a fleet of browsers does not ask all at once. In ms.
+const SPREAD_MS_MAX: u64 = 250;
+/// So many clients ask again in a millisecond.
+const CLIENTS_PER_MS: u64 = 4;
 
 /// How long a whole document waits for the others before it.
 const PERMIT_WITHIN: Duration = Duration::from_secs(2);
@@ -125,8 +127,10 @@ impl<P: Protocol> Session<P> {
     /// A change that turns something off goes out at once.
     async fn spread(&self) {
         if P::SPREADS && !self.member.feed.current().is_urgent() {
-            let share = self.member.client.id.wrapping_mul(0x9E37_79B9) % SPREAD_MS;
-            tokio::time::sleep(Duration::from_millis(share)).await;
+            let clients = self.member.feed.clients().len() as u64;
+            let spread_ms = (clients / CLIENTS_PER_MS).min(SPREAD_MS_MAX);
+            let share_ms = self.member.client.id.wrapping_mul(0x9E37_79B9) % (spread_ms + 1);
+            tokio::time::sleep(Duration::from_millis(share_ms)).await;
         }
     }
 }
