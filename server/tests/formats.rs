@@ -148,25 +148,24 @@ fn references_that_go_round_or_multiply_are_refused() {
 }
 
 fn import_all(text: &str) {
-    for result in [
+    let found = [
         flagd::import(text),
         launchdarkly::import(text),
         growthbook::import(text),
         flagsmith::import(text),
         unleash::import(text),
-    ] {
-        if let Ok(imported) = result {
-            // Whatever was accepted compiles and can be asked.
-            let sources: [Option<Box<dyn Source>>; 5] = [
-                flagd::Source::new(text).ok().map(|source| Box::new(source) as _),
-                launchdarkly::Source::new(text).ok().map(|source| Box::new(source) as _),
-                growthbook::Source::new(text).ok().map(|source| Box::new(source) as _),
-                flagsmith::Source::new(text).ok().map(|source| Box::new(source) as _),
-                unleash::Source::new(text).ok().map(|source| Box::new(source) as _),
-            ];
-            for mut source in sources.into_iter().flatten() {
-                drift::report(&imported, &mut *source, 3, NOW_MS);
-            }
+    ];
+    for imported in found.into_iter().flatten() {
+        // Whatever was accepted compiles and can be asked.
+        let sources: [Option<Box<dyn Source>>; 5] = [
+            flagd::Source::new(text).ok().map(|source| Box::new(source) as _),
+            launchdarkly::Source::new(text).ok().map(|source| Box::new(source) as _),
+            growthbook::Source::new(text).ok().map(|source| Box::new(source) as _),
+            flagsmith::Source::new(text).ok().map(|source| Box::new(source) as _),
+            unleash::Source::new(text).ok().map(|source| Box::new(source) as _),
+        ];
+        for mut source in sources.into_iter().flatten() {
+            drift::report(&imported, &mut *source, 3, NOW_MS);
         }
     }
 }

@@ -31,7 +31,8 @@ pub fn import(text: &str) -> Result<Imported, String> {
     let evaluators = document.get("$evaluators").and_then(Value::as_object).unwrap_or(&empty);
     let mut imported = Imported::default();
     for (key, definition) in flags {
-        let mut reader = Reader { key, evaluators, notes: Vec::new(), definition, visits: 0, depth: 0 };
+        let mut reader =
+            Reader { key, evaluators, notes: Vec::new(), definition, visits: 0, depth: 0 };
         match reader.flag() {
             Ok(flag) => {
                 imported.flags.push(flag);
@@ -152,25 +153,27 @@ impl Reader<'_> {
         self.visits += 1;
         self.depth += 1;
         if self.visits > VISITS_MAX || self.depth > DEPTH_MAX {
-            return Err("its targeting is too deep or too large, or its `$ref`s go round".to_owned());
+            return Err(
+                "its targeting is too deep or too large, or its `$ref`s go round".to_owned()
+            );
         }
         Ok(())
     }
 
     /// Whatever comes out of `logic` under a condition; every context under it is decided afterwards.
-    fn decide(
-        &mut self,
-        logic: &Value,
-        under: &Condition,
-        tree: &mut Tree,
-    ) -> Result<(), String> {
+    fn decide(&mut self, logic: &Value, under: &Condition, tree: &mut Tree) -> Result<(), String> {
         self.enter()?;
         self.decide_inside(logic, under, tree)?;
         self.depth -= 1;
         Ok(())
     }
 
-    fn decide_inside(&mut self, logic: &Value, under: &Condition, tree: &mut Tree) -> Result<(), String> {
+    fn decide_inside(
+        &mut self,
+        logic: &Value,
+        under: &Condition,
+        tree: &mut Tree,
+    ) -> Result<(), String> {
         let logic = self.resolve(logic)?.clone();
         let Some((operator, arguments)) = logic::operation(&logic) else {
             return match &logic {

@@ -1,17 +1,17 @@
 //! Other systems' flag files, as text in and out: pure functions between their shapes and ours. What cannot be said on
 //! the other side is a [`Note`], never an approximation.
 
-pub mod flagd_definition;
-pub mod ofrep;
 mod compose;
 mod condition;
 pub mod drift;
 pub mod flagd;
+pub mod flagd_definition;
 pub mod flagsmith;
 pub mod growthbook;
 mod hash;
 pub mod launchdarkly;
 pub mod native;
+pub mod ofrep;
 pub mod unleash;
 
 use serde::{Deserialize, Deserializer, Serialize};
