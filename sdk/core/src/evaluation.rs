@@ -189,9 +189,10 @@ impl Ruleset {
         }
         for rule in &flag.rules {
             if let Admission::In(slot) = rule.admits(query) {
-                return match rule.serves_off {
-                    false => Verdict::OnByRule(rule, slot),
-                    true => Verdict::Off(Reason::Rule(&rule.id)),
+                return if rule.serves_off {
+                    Verdict::Off(Reason::Rule(&rule.id))
+                } else {
+                    Verdict::OnByRule(rule, slot)
                 };
             }
         }

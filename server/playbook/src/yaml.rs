@@ -80,13 +80,27 @@ impl Node {
     }
 }
 
-/// Reads one document.
+/// How large a file may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes.
+    pub bytes: usize,
+    /// Values in it.
+    pub nodes: usize,
+}
+
+/// Reads one document of a playbook's size.
 pub fn read(text: &str) -> Result<Node, Problem> {
-    if text.len() > FILE_BYTES_MAX {
-        let message = format!("the file has {} bytes; the limit is {FILE_BYTES_MAX}", text.len());
+    read_within(text, Limits { bytes: FILE_BYTES_MAX, nodes: NODES_MAX })
+}
+
+/// Reads one document.
+pub fn read_within(text: &str, limits: Limits) -> Result<Node, Problem> {
+    if text.len() > limits.bytes {
+        let message = format!("the file has {} bytes; the limit is {}", text.len(), limits.bytes);
         return Err(Problem::new("", message));
     }
-    let mut tree = Tree { parser: Parser::new_from_str(text), nodes: 0 };
+    let mut tree = Tree { parser: Parser::new_from_str(text), nodes: 0, nodes_max: limits.nodes };
     let root = loop {
         match tree.next()? {
             (Event::StreamStart | Event::DocumentStart(..), _) => {}
@@ -112,6 +126,7 @@ pub fn read(text: &str) -> Result<Node, Problem> {
 struct Tree<'t> {
     parser: Parser<'t, serde_saphyr::granit_parser::StrInput<'t>>,
     nodes: usize,
+    nodes_max: usize,
 }
 
 impl<'t> Tree<'t> {
@@ -136,8 +151,9 @@ impl<'t> Tree<'t> {
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Problem> {
         let at = position(span);
         self.nodes += 1;
-        if depth > DEPTH_MAX || self.nodes > NODES_MAX {
-            let message = format!("over {DEPTH_MAX} levels deep or over {NODES_MAX} values");
+        if depth > DEPTH_MAX || self.nodes > self.nodes_max {
+            let max = self.nodes_max;
+            let message = format!("over {DEPTH_MAX} levels deep or over {max} values");
             return Err(Problem::new("", message).at(at));
         }
         if event.anchor_id().is_some() || event.is_alias() {

@@ -43,6 +43,10 @@ pub struct FlagDraft {
     /// How long it is meant to live, in days.
     #[serde(default)]
     pub lifetime_days: Option<i64>,
+    /// What its units are hashed with, for flags that come from elsewhere; the key when not given. It never
+    /// changes.
+    #[serde(default)]
+    pub salt: Option<String>,
     /// Its first state everywhere; off when not given.
     #[serde(default)]
     pub state: Option<FlagState>,
@@ -114,6 +118,7 @@ const DAY_MS: i64 = 86_400_000;
 /// How long a kill waits for the database before it acts from memory.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 const TEXT_MAX: usize = 2_000;
+const SALT_CHARS_MAX: usize = 200;
 
 impl App {
     /// Flags of an environment that match, sorted.
@@ -175,7 +180,7 @@ impl App {
             }
         };
         let record = FlagRecord {
-            salt: draft.key.as_str().to_owned(),
+            salt: salt(draft.salt, &draft.key)?,
             key: draft.key,
             project: draft.project,
             kind: draft.kind,
@@ -565,6 +570,15 @@ fn matches(row: &FlagRow, filter: &FlagFilter, now: i64) -> bool {
 
 fn cut(text: &str) -> String {
     text.trim().chars().take(TEXT_MAX).collect()
+}
+
+fn salt(given: Option<String>, key: &FlagKey) -> Result<String, AppError> {
+    let salt = given.unwrap_or_else(|| key.as_str().to_owned());
+    if salt.is_empty() || salt.chars().count() > SALT_CHARS_MAX {
+        let message = format!("a salt has 1 to {SALT_CHARS_MAX} characters");
+        return Err(AppError::invalid("salt", message));
+    }
+    Ok(salt)
 }
 
 fn tags(tags: Vec<String>) -> Result<Vec<String>, AppError> {

@@ -131,6 +131,7 @@ async fn prepare(app: &Arc<App>) -> Outcome {
             owner: "team-shop".to_owned(),
             tags: vec!["shop".to_owned()],
             lifetime_days: None,
+            salt: None,
             state: Some(FlagState { enabled: true, rules, ..FlagState::default() }),
         };
         app.create_flag(&who, draft, "the demo's").await?;

@@ -1,10 +1,14 @@
 //! The command line: one file per command group. Without a command it serves.
 
+mod apply;
+mod change;
 mod client;
 mod config;
 mod demo;
 mod evaluate;
+mod export;
 mod flag;
+mod import;
 mod log;
 mod playbook;
 mod serve;
@@ -77,6 +81,27 @@ enum Command {
         target: Target,
         #[command(subcommand)]
         command: log::Command,
+    },
+    /// Take flags over from another system: shows what would be done; does it with --apply.
+    Import {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: import::Options,
+    },
+    /// Write an environment's flags and segments as files.
+    Export {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: export::Options,
+    },
+    /// Make an environment what a folder of files says: shows the plan, asks, does it.
+    Apply {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: apply::Options,
     },
     /// Make, list and revoke tokens.
     Token {
@@ -181,6 +206,15 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Log { target, command }) => {
             in_runtime(log::run(target.client(&variables)?, command))
+        }
+        Some(Command::Import { target, options }) => {
+            in_runtime(import::run(target.client(&variables)?, options))
+        }
+        Some(Command::Export { target, options }) => {
+            in_runtime(export::run(target.client(&variables)?, options))
+        }
+        Some(Command::Apply { target, options }) => {
+            in_runtime(apply::run(target.client(&variables)?, options))
         }
         Some(Command::Token { target, command }) => {
             in_runtime(token::run(target.client(&variables)?, command))

@@ -69,7 +69,9 @@ impl Foreign {
 /// The first 15 hexadecimal digits of the SHA-1.
 fn sha1_60(texts: &[&str]) -> u64 {
     let mut hash = Sha1::new();
-    texts.iter().for_each(|text| hash.update(text));
+    for text in texts {
+        hash.update(text);
+    }
     let digest: [u8; 20] = hash.finalize().into();
     digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first) >> 4)
 }
@@ -80,7 +82,8 @@ fn fnv(texts: &[&str]) -> u32 {
     bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// 0 to 9,997: MD5 of `salt,unit` modulo 9,999; at 9,998 the text is repeated and hashed again.
+/// 0 to 9,997: MD5 of `salt,unit` modulo 9,999; at 9,998 the text is repeated and hashed again. A salt that holds
+/// a comma is the start of the text as it is: local evaluation hashes `state,environment_identifier`.
 fn flagsmith(salt: &str, unit: &str) -> u64 {
     const REPEATS_MAX: usize = 64;
     (1..=REPEATS_MAX)
@@ -94,7 +97,7 @@ fn md5_mod(salt: &str, unit: &str, times: usize) -> u64 {
     for n in 0..times {
         hash.update(if n == 0 { "" } else { "," });
         hash.update(salt);
-        hash.update(",");
+        hash.update(if salt.contains(',') { "" } else { "," });
         hash.update(unit);
     }
     let digest: [u8; 16] = hash.finalize().into();
@@ -159,6 +162,7 @@ mod tests {
     #[test]
     fn flagsmith_agrees_with_its_vector() {
         close(fraction(Formula::Flagsmith, "12", "93") * 100.0, 27.655_531_1);
+        close(fraction(Formula::Flagsmith, "12,9", "3") * 100.0, 27.655_531_1);
     }
 
     #[test]

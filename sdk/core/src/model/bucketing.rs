@@ -45,7 +45,8 @@ pub enum Formula {
     /// GrowthBook's version 2: FNV-1a 32-bit of the decimal FNV-1a of salt and unit, modulo 10,000.
     #[serde(rename = "growthbook_v2")]
     GrowthBookV2,
-    /// Flagsmith's: MD5 of `salt,unit` modulo 9,999 over 9,998; for multivariate values (below the limit).
+    /// Flagsmith's: MD5 of `salt,unit` modulo 9,999 over 9,998; for multivariate values (below the limit). A salt
+    /// that holds a comma is the start of the text as it is.
     Flagsmith,
     /// The same, for percentage splits of segments (the limit included).
     FlagsmithSplit,
@@ -65,7 +66,6 @@ pub enum Serve {
 
 impl Serve {
     /// Whether the flag is on.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn is_on(&self) -> bool {
         matches!(self, Self::On)
     }

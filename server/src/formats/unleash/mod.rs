@@ -4,6 +4,8 @@
 mod context;
 mod decide;
 mod document;
+mod drift;
+mod export;
 mod read;
 mod write;
 
@@ -12,5 +14,6 @@ pub use decide::{Chosen, Decider};
 pub use document::{
     Constraint, Dependency, Feature, Features, Override, Payload, Segment, Strategy, Variant,
 };
+pub use drift::Source;
 pub use read::{Reading, import, read};
 pub use write::{Written, feature_of, features_of, payload_of, segment_id, segment_of};

@@ -12,6 +12,7 @@ use switchback_core::model::{
 use super::document::{
     Constraint, Dependency, Feature, Features, Payload, Segment, Strategy, Variant,
 };
+use super::export;
 use crate::formats::{Imported, ImportedFlag, Note, Weight};
 
 /// A document that was read for deciding.
@@ -113,19 +114,20 @@ fn payloads(variants: &[Variant]) -> Vec<(String, Option<Payload>)> {
 /// Takes the answer of `/api/client/features`, and the export of Unleash's admin interface for one environment
 /// (`features`, `featureStrategies`, `featureEnvironments`, `segments`).
 pub fn import(text: &str) -> Result<Imported, String> {
+    features(text).map(|features| adopt(&features))
+}
+
+/// The flags of a document or an export.
+pub(super) fn features(text: &str) -> Result<Features, String> {
     let value: Value =
         serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
-    let features = if value.get("featureStrategies").is_some() {
-        from_export(&value)?
+    if value.get("featureStrategies").is_some() {
+        export::read(&value)
     } else if value.get("features").is_some() {
-        Features::deserialize(&value)
-            .map_err(|error| format!("is not a features document: {error}"))?
+        Features::deserialize(&value).map_err(|e| format!("is not a features document: {e}"))
     } else {
-        return Err(
-            "has no `features`; give the answer of /api/client/features or an export".into()
-        );
-    };
-    Ok(adopt(&features))
+        Err("has no `features`; give the answer of /api/client/features or an export".into())
+    }
 }
 
 fn adopt(features: &Features) -> Imported {
@@ -554,62 +556,4 @@ fn never() -> model::Constraint {
         inverted: false,
         case_insensitive: false,
     }
-}
-
-/// The export of the admin interface keeps flags, strategies and environments apart.
-fn from_export(value: &Value) -> Result<Features, String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Export {
-        features: Vec<Feature>,
-        feature_strategies: Vec<ExportedStrategy>,
-        #[serde(default)]
-        feature_environments: Vec<FeatureEnvironment>,
-        #[serde(default)]
-        segments: Vec<Segment>,
-        #[serde(default)]
-        dependencies: Vec<ExportedDependencies>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct ExportedStrategy {
-        feature_name: String,
-        #[serde(flatten)]
-        strategy: Strategy,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct FeatureEnvironment {
-        #[serde(alias = "name")]
-        feature_name: String,
-        #[serde(default)]
-        enabled: bool,
-        #[serde(default)]
-        variants: Vec<Variant>,
-    }
-    #[derive(Deserialize)]
-    struct ExportedDependencies {
-        feature: String,
-        dependencies: Vec<Dependency>,
-    }
-    let mut export =
-        Export::deserialize(value).map_err(|error| format!("is not an export: {error}"))?;
-    export.feature_strategies.sort_by(|a, b| {
-        let order = |one: &ExportedStrategy| one.strategy.sort_order.unwrap_or(f64::MAX);
-        order(a).total_cmp(&order(b))
-    });
-    for feature in &mut export.features {
-        for one in export.feature_strategies.iter().filter(|one| one.feature_name == feature.name) {
-            feature.strategies.push(one.strategy.clone());
-        }
-        for one in export.feature_environments.iter().filter(|one| one.feature_name == feature.name)
-        {
-            feature.enabled = one.enabled;
-            feature.variants.clone_from(&one.variants);
-        }
-        for one in export.dependencies.iter().filter(|one| one.feature == feature.name) {
-            feature.dependencies.clone_from(&one.dependencies);
-        }
-    }
-    Ok(Features { features: export.features, segments: export.segments })
 }

@@ -288,6 +288,7 @@ fn draft_of(form: &Fields) -> Result<FlagDraft, AppError> {
         owner: form.text("owner").to_owned(),
         tags: form.list("tags"),
         lifetime_days,
+        salt: None,
         state: Some(state),
     })
 }

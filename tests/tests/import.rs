@@ -1,0 +1,200 @@
+//! Taking flags over from elsewhere, and keeping them as files: `import`, `export`, `apply`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use switchback::formats::drift::{Person, Source, document};
+use switchback::formats::{flagd, launchdarkly};
+use switchback_core::Ruleset;
+use switchback_tests::server::{ADMIN, program};
+use switchback_tests::{Backend, Server, on_both};
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/tests/samples");
+const LAUNCHDARKLY: &str = include_str!("../../server/tests/samples/launchdarkly.json");
+const FLAGD: &str = include_str!("../../server/tests/samples/flagd.json");
+
+/// Runs a command against a server; its exit code, and what it printed.
+fn call(server: &Server, words: &str, path: &Path) -> (i32, String) {
+    let mut command = Command::new(program());
+    command.env_clear().current_dir(std::env::temp_dir());
+    command.env("SWITCHBACK_URL", &server.url).env("SWITCHBACK_TOKEN", ADMIN);
+    let path = path.display().to_string();
+    let place = |word: &str| if word == "PATH" { path.clone() } else { word.to_owned() };
+    let output = command.args(words.split(' ').map(place)).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap(), text)
+}
+
+#[track_caller]
+fn good(server: &Server, words: &str, path: &Path) -> String {
+    let (code, text) = call(server, words, path);
+    assert_eq!(code, 0, "{words}: {text}");
+    text
+}
+
+fn sample(name: &str) -> std::path::PathBuf {
+    Path::new(SAMPLES).join(name)
+}
+
+/// Every file under a folder, with its text.
+fn files(folder: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for kind in ["flags", "segments"] {
+        for entry in std::fs::read_dir(folder.join(kind)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{kind}/{}", path.file_name().unwrap().display());
+            found.insert(name, std::fs::read_to_string(path).unwrap());
+        }
+    }
+    found
+}
+
+async fn revision(server: &Server) -> Value {
+    server.api().get("/api/v1/environments/staging").await["revision"].clone()
+}
+
+on_both! {
+    /// A dry run shows what would be done; doing it decides as the source does.
+    async fn an_import_decides_as_its_source_does(backend: Backend) {
+        let server = Server::start(&backend);
+        let before = revision(&server).await;
+
+        let text = good(&server, "import launchdarkly PATH --env staging --drift 2000", &sample("launchdarkly.json"));
+        assert!(text.contains("drift: 0 of 8000 decisions differ"), "{text}");
+        assert!(text.contains("left out: dates") && text.contains("create flag checkout"), "{text}");
+        assert!(text.contains("nothing is changed"), "{text}");
+        assert_eq!(revision(&server).await, before);
+
+        let text = good(&server, "import launchdarkly PATH --env staging --apply --reason move", &sample("launchdarkly.json"));
+        assert!(text.contains("4 changes made in staging"), "{text}");
+        let text = good(&server, "import launchdarkly PATH --env staging --apply", &sample("launchdarkly.json"));
+        assert!(text.contains("0 to create, 0 to update") && text.contains("4 unchanged"), "{text}");
+
+        let imported = launchdarkly::import(LAUNCHDARKLY).unwrap();
+        let served: BTreeMap<String, Value> = {
+            let rows = server.api().get("/api/v1/environments/staging/flags").await;
+            let rows = rows["items"].as_array().unwrap().clone();
+            rows.into_iter().map(|row| (row["flag"]["key"].as_str().unwrap().to_owned(), row)).collect()
+        };
+        let mut stored = document(&imported);
+        stored.flags.clear();
+        for flag in &imported.flags {
+            let row = &served[&flag.key];
+            let own = json!({"key": flag.key, "project": "default", "kind": row["flag"]["kind"],
+                "value_type": row["flag"]["value_type"], "salt": row["flag"]["salt"], "state": row["state"]});
+            stored.flags.insert(flag.key.clone(), serde_json::from_value(own).unwrap());
+        }
+        let ruleset = Ruleset::compile(&stored);
+        let mut source = launchdarkly::Source::new(LAUNCHDARKLY).unwrap();
+        for n in 0..1000 {
+            let mut person = Person { now_ms: 1_790_000_000_000, ..Person::default() };
+            person.fields.insert("user_id".to_owned(), json!(format!("user-{n}")));
+            person.fields.insert("company".to_owned(), json!(format!("company-{}", n % 37)));
+            person.fields.insert("country".to_owned(), json!(["de", "us", "dk"][n % 3]));
+            person.fields.insert("age".to_owned(), json!(n % 40));
+            for flag in &imported.flags {
+                let (own, key) = (ruleset.evaluate(&flag.key, &person.context()), &flag.key);
+                assert_eq!(source.decide(key, &person).as_ref(), Some(own.value), "{key} for {person:?}");
+                if n % 100 == 0 {
+                    let context = json!({"user_id": person.fields["user_id"], "country": person.fields["country"],
+                        "properties": {"company": person.fields["company"], "age": person.fields["age"]}});
+                    let url = format!("/api/v1/environments/staging/flags/{key}/explain");
+                    let explained = server.api().post(&url, context).await;
+                    assert_eq!(explained["value"], *own.value, "{explained}");
+                }
+            }
+        }
+    }
+
+    /// A key that means something else is shown, and changed only when told.
+    async fn another_meaning_needs_to_be_told(backend: Backend) {
+        let server = Server::start(&backend);
+        server.api().post("/api/v1/flags", json!({"key": "plain", "state": {"enabled": false}})).await;
+
+        let (code, text) = call(&server, "import flagd PATH --env staging --apply", &sample("flagd.json"));
+        assert!(code == 1 && text.contains("--overwrite"), "{text}");
+        assert!(text.contains("update flag plain") && text.contains("enabled: false -> true"), "{text}");
+        let all = server.api().get("/api/v1/environments/staging/flags?text=new_checkout").await;
+        assert_eq!(all["items"], json!([]), "nothing was written");
+
+        good(&server, "import flagd PATH --env staging --apply --overwrite", &sample("flagd.json"));
+        let plain = server.api().get("/api/v1/environments/staging/flags/plain").await;
+        assert_eq!(plain["state"]["enabled"], true);
+        let elsewhere = server.api().get("/api/v1/environments/production/flags/new_checkout").await;
+        assert_eq!(elsewhere["state"]["enabled"], false, "other environments stay off");
+        assert_eq!(flagd::import(FLAGD).unwrap().flags.len(), 9);
+    }
+
+    /// An export is the same every time, and makes the same again where there was nothing.
+    async fn an_export_makes_the_same_again(backend: Backend) {
+        let server = Server::start(&backend);
+        good(&server, "import flagsmith PATH --env staging --apply", &sample("flagsmith.json"));
+        let (first, second, third) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+
+        good(&server, "export --env staging PATH", first.path());
+        good(&server, "export --env staging PATH", second.path());
+        assert_eq!(files(first.path()), files(second.path()));
+        assert!(files(first.path()).contains_key("segments/pro-users.yaml"));
+        let text = good(&server, "apply PATH --env staging --dry-run --exit-code", first.path());
+        assert!(text.contains("0 to create, 0 to update, 0 to describe"), "{text}");
+
+        let other = Backend::sqlite();
+        let empty = Server::start(&other);
+        let (code, text) = call(&empty, "apply PATH --env staging --dry-run --exit-code", first.path());
+        assert!(code == 2 && text.contains("create flag banner"), "{text}");
+        let (code, text) = call(&empty, "apply PATH --env staging", first.path());
+        assert!(code == 2 && text.contains("--yes"), "{text}");
+        good(&empty, "apply PATH --env staging --yes", first.path());
+        good(&empty, "export --env staging PATH", third.path());
+        assert_eq!(files(first.path()), files(third.path()));
+    }
+
+    /// Only `--prune` archives, and the plan says what.
+    async fn nothing_is_archived_unless_told(backend: Backend) {
+        let server = Server::start(&backend);
+        good(&server, "import flagd PATH --env staging --apply", &sample("flagd.json"));
+        let folder = tempfile::tempdir().unwrap();
+        good(&server, "export --env staging PATH", folder.path());
+        std::fs::remove_file(folder.path().join("flags/heads.yaml")).unwrap();
+        let off = folder.path().join("flags/plain.yaml");
+        let text = std::fs::read_to_string(&off).unwrap();
+        std::fs::write(&off, text.replace("enabled: true", "enabled: false")).unwrap();
+
+        let text = good(&server, "apply PATH --env staging --yes", folder.path());
+        assert!(text.contains("heads has no file; it stays"), "{text}");
+        assert!(text.contains("enabled: true -> false") && text.contains("1 changes made"), "{text}");
+        let heads = server.api().get("/api/v1/environments/staging/flags/heads").await;
+        assert_eq!(heads["flag"]["archived_at"], Value::Null);
+        let text = good(&server, "apply PATH --env staging --yes --prune --reason gone", folder.path());
+        assert!(text.contains("archive flag heads, in every environment"), "{text}");
+        let heads = server.api().get("/api/v1/environments/staging/flags?text=heads").await;
+        assert_eq!(heads["items"], json!([]));
+    }
+
+    /// A typo names file and line, and nothing is changed.
+    async fn a_typo_changes_nothing(backend: Backend) {
+        let server = Server::start(&backend);
+        good(&server, "import flagd PATH --env staging --apply", &sample("flagd.json"));
+        let folder = tempfile::tempdir().unwrap();
+        good(&server, "export --env staging PATH", folder.path());
+        let before = revision(&server).await;
+        let plain = folder.path().join("flags/plain.yaml");
+        let text = std::fs::read_to_string(&plain).unwrap();
+        std::fs::write(&plain, text.replace("enabled: true", "enabled: false")).unwrap();
+        let limit = folder.path().join("flags/limit.yaml");
+        let text = std::fs::read_to_string(&limit).unwrap();
+        let line = text.lines().position(|line| line.contains("operator:")).unwrap() + 1;
+        std::fs::write(&limit, text.replace("operator:", "operater:")).unwrap();
+
+        let (code, text) = call(&server, "apply PATH --env staging --yes", folder.path());
+
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains(&format!("flags/limit.yaml:{line}:")), "{text}");
+        assert!(text.contains("operater") && text.contains("operator"), "{text}");
+        assert_eq!(revision(&server).await, before);
+    }
+}
