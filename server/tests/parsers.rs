@@ -1,5 +1,4 @@
 //! What comes from outside in other systems' formats: whatever it is, it is read or refused, and nothing panics.
-#![expect(clippy::unwrap_used, reason = "tests fail that way")]
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

@@ -1,11 +1,6 @@
 //! Our reading of Unleash's documents against Unleash's own engine, on random documents and contexts. What differs is
 //! explained here, or it is a bug.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests fail that way"
-)]
+#![expect(clippy::indexing_slicing, reason = "tests fail that way")]
 
 use std::collections::HashMap;
 

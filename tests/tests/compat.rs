@@ -223,7 +223,8 @@ fn every_case_of_the_client_specification_passes() {
             for case in specification[list].as_array().into_iter().flatten() {
                 let line = json!({"state": specification["state"], "context": case["context"],
                                   "toggle": case["toggleName"], "kind": kind});
-                lines.push_str(&format!("{line}\n"));
+                lines.push_str(&line.to_string());
+                lines.push('\n');
                 expected.push((
                     format!("{name}: {}", case["description"]),
                     answer,

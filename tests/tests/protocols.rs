@@ -207,7 +207,7 @@ on_both! {
         let path = bulk.json()["eventStreams"][0]["endpoint"]["requestUri"].as_str().unwrap().to_owned();
         assert!(path.starts_with("/ofrep/v1/stream?ticket="));
         assert_eq!(ask(&server, Method::POST, all, &token, Some(other)).await.status, StatusCode::OK);
-        let forged = format!("{}x", path);
+        let forged = format!("{path}x");
         assert_eq!(get(&server, &forged, &[]).await.status, StatusCode::UNAUTHORIZED);
     }
 

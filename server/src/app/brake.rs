@@ -6,10 +6,13 @@ use std::sync::{Mutex, PoisonError};
 /// Addresses that are counted at once; beyond, the second begins anew for all.
 const ADDRESSES_MAX: usize = 100_000;
 
+/// Requests by token and address.
+type Counts = HashMap<(String, String), u32>;
+
 /// Counts of the second that runs.
 #[derive(Debug, Default)]
 pub struct Brake {
-    second: Mutex<(i64, HashMap<(String, String), u32>)>,
+    second: Mutex<(i64, Counts)>,
 }
 
 impl Brake {

@@ -60,10 +60,13 @@ pub struct Sample {
 /// Environment, name, minute, app, labels, bucket.
 type Key = (String, String, Millis, String, String, String);
 
+/// What it is, its sum in millionths, and its observations.
+type Figure = (SampleKind, i64, i64);
+
 /// Figures that are not written yet.
 #[derive(Default)]
 pub(crate) struct Figures {
-    rows: Mutex<BTreeMap<Key, (SampleKind, i64, i64)>>,
+    rows: Mutex<BTreeMap<Key, Figure>>,
 }
 
 impl App {
@@ -81,9 +84,9 @@ impl App {
             let labels = serde_json::to_string(&labels).unwrap_or_default();
             let total = (String::new(), sample.value, sample.count);
             let buckets = sample.buckets.iter().take(BUCKETS_MAX);
-            let buckets = buckets.map(|(le, count)| match le.is_finite() {
-                true => (le.to_string(), 0.0, *count),
-                false => ("+Inf".to_owned(), 0.0, *count),
+            let buckets = buckets.map(|(le, count)| {
+                let le = if le.is_finite() { le.to_string() } else { "+Inf".to_owned() };
+                (le, 0.0, *count)
             });
             for (le, sum, count) in std::iter::once(total).chain(buckets) {
                 let (Some(sum), Some(count)) = (micros(sum), whole(count)) else {
@@ -111,8 +114,7 @@ impl App {
     pub async fn write_impact(&self) {
         let rows =
             std::mem::take(&mut *self.impact.rows.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut by_environment: BTreeMap<String, Vec<(Key, (SampleKind, i64, i64))>> =
-            BTreeMap::new();
+        let mut by_environment: BTreeMap<String, Vec<(Key, Figure)>> = BTreeMap::new();
         for (key, figures) in rows {
             by_environment.entry(key.0.clone()).or_default().push((key, figures));
         }
@@ -158,10 +160,7 @@ impl App {
     }
 }
 
-fn row(
-    (_, name, minute, app, labels, le): &Key,
-    (kind, sum_micros, count): (SampleKind, i64, i64),
-) -> ImpactRow {
+fn row((_, name, minute, app, labels, le): &Key, (kind, sum_micros, count): Figure) -> ImpactRow {
     let kind = match kind {
         SampleKind::Counter => "counter",
         SampleKind::Gauge => "gauge",

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use reqwest::header;
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome};
+use crate::app::ids::{Clock as _, SystemClock};
 use crate::formats::unleash::{Decider, Peer};
 
 /// The longest line, in bytes.
@@ -43,7 +44,8 @@ pub async fn run(options: Options) -> Outcome {
             let state = serde_json::from_str(&text)
                 .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
             let decider = Decider::new(&state);
-            Source::Given(decider.map_err(|e| Failure::new(format!("{}: {e}", path.display())))?)
+            let decider = decider.map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+            Source::Given(Box::new(decider))
         }
         (None, Some(url), Some(token)) => Source::Live(Box::new(Live::open(&url, token).await?)),
         _ => Source::None,
@@ -128,8 +130,7 @@ fn answer(
         _ => source.decider(),
     };
     let decider = decider.ok_or("`state` is missing: give it here, or use --document or --url")?;
-    let now_ms =
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+    let now_ms = SystemClock.now();
     let peer = Peer { now_ms, draw: draw(), fills: source.is_live(), ..Peer::default() };
     Ok(match kind {
         "variant" => {
@@ -148,7 +149,7 @@ fn draw() -> u32 {
 
 enum Source {
     None,
-    Given(Decider),
+    Given(Box<Decider>),
     Live(Box<Live>),
 }
 

@@ -116,13 +116,11 @@ fn targeting_of(flag: &Flag, document: &Document) -> Result<Targeting, String> {
                 outcome(&rule.variants, rule.bucketing, salt)?
             }
         };
-        match condition {
-            Some(condition) => branches.extend([condition, result]),
-            None => {
-                default = result; // everybody: no later rule is asked
-                break;
-            }
-        }
+        let Some(condition) = condition else {
+            default = result; // everybody: no later rule is asked
+            break;
+        };
+        branches.extend([condition, result]);
     }
     if let Some(end) = state.expires_at {
         let is_over = json!({">=": [{"var": "$flagd.timestamp"}, (end + 999) / 1_000]});

@@ -36,14 +36,7 @@ pub fn context_of<'a>(
             "remoteAddress" | "remote_address" => context.remote_address(text()),
             "appName" | "app_name" => context.app_name(text()),
             "environment" => context.environment(text()),
-            "groups" => match value {
-                Value::Array(list) => context.groups(list.iter().filter_map(text_of)),
-                _ => {
-                    let names = text().into_owned();
-                    let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
-                    context.groups(names.map(str::to_owned).collect::<Vec<_>>())
-                }
-            },
+            "groups" => context.groups(groups_of(value)),
             _ => match property(value) {
                 Some(property) => context.property(name.as_str(), property),
                 None => context,
@@ -56,6 +49,15 @@ pub fn context_of<'a>(
         context = context.remote_address(address);
     }
     Ok(context)
+}
+
+/// A list, or one text parted by commas.
+fn groups_of(value: &Value) -> Vec<String> {
+    if let Value::Array(list) = value {
+        return list.iter().filter_map(text_of).map(Cow::into_owned).collect();
+    }
+    let text = text_of(value).unwrap_or_default();
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn text_of(value: &Value) -> Option<Cow<'_, str>> {

@@ -14,6 +14,7 @@ use switchback_store::Moved;
 use tokio::sync::watch;
 
 use super::client::Client;
+use super::frontend::Front;
 use super::unleash::Rendered;
 
 /// What moved in one revision: flag keys and segment keys.
@@ -41,6 +42,7 @@ pub struct Snapshot {
     delta: Option<(Revision, ByteString)>,
     window: VecDeque<Step>,
     unleash: OnceLock<Box<Rendered>>,
+    front: OnceLock<Box<Front>>,
 }
 
 /// What a client needs next.
@@ -64,12 +66,18 @@ impl Snapshot {
             delta: None,
             window: VecDeque::new(),
             unleash: OnceLock::new(),
+            front: OnceLock::new(),
         }
     }
 
     /// As Unleash's SDKs take it; written when the first of them asks.
     pub fn unleash(&self) -> &Rendered {
         self.unleash.get_or_init(|| Box::new(Rendered::new(&self.document)))
+    }
+
+    /// Outcomes as front ends are sent them; written when the first of them asks.
+    pub(super) fn front(&self) -> &Front {
+        self.front.get_or_init(|| Box::new(Front::new(&self.document, &self.ruleset)))
     }
 
     /// Whether the newest change turned something off.

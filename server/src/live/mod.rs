@@ -3,6 +3,7 @@
 pub mod client;
 pub mod convergence;
 pub mod feed;
+pub mod frontend;
 pub mod hub;
 pub mod listener;
 pub mod pollers;

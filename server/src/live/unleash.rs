@@ -132,7 +132,7 @@ impl Rendered {
             for id in std::mem::take(&mut strategy.segments) {
                 match self.written.segments.values().find(|segment| segment.id == id) {
                     Some(segment) => {
-                        strategy.constraints.extend(segment.constraints.iter().cloned())
+                        strategy.constraints.extend(segment.constraints.iter().cloned());
                     }
                     None => strategy.segments.push(id), // missing: the SDK knows none, so it never admits
                 }
@@ -155,6 +155,11 @@ impl Rendered {
 }
 
 impl Snapshot {
+    /// Where this is.
+    pub(super) fn unleash_place(&self) -> Place {
+        Place::of(&self.document)
+    }
+
     /// What a client needs that is at a place, or nowhere yet.
     pub fn unleash_events(&self, has: Option<&Place>) -> Events {
         let rendered = self.unleash();
@@ -167,7 +172,7 @@ impl Snapshot {
         let Some((flags, segments)) = self.moved_since(has.revision) else {
             return Events::Hydration(rendered.hydration());
         };
-        let render = || self.render_changes(flags, segments);
+        let render = || self.render_changes(&flags, &segments);
         if has.revision + 1 == rendered.place.revision {
             return Events::Changes(rendered.step.get_or_init(render).clone());
         }
@@ -176,7 +181,7 @@ impl Snapshot {
 
     /// Segments first: a flag may name a new one. A flag whose prerequisite changed may have become one that Unleash
     /// can say, or ceased to be.
-    fn render_changes(&self, flags: BTreeSet<&str>, segments: BTreeSet<&str>) -> ByteString {
+    fn render_changes(&self, flags: &BTreeSet<&str>, segments: &BTreeSet<&str>) -> ByteString {
         let Rendered { written, place, .. } = self.unleash();
         let id = place.revision;
         let mut events = Vec::new();
@@ -192,16 +197,17 @@ impl Snapshot {
             }
         }
         for key in named {
-            events.push(match written.features.get(key) {
-                Some(feature) => json!({"type": "feature-updated", "eventId": id, "feature": feature}),
-                None => {
-                    let project = match self.document.flags.get(key) {
-                        Some(FlagEntry::Known(flag)) => flag.project.as_str(),
-                        _ => "default",
-                    };
-                    json!({"type": "feature-removed", "eventId": id, "featureName": key, "project": project})
-                }
-            });
+            if let Some(feature) = written.features.get(key) {
+                events.push(json!({"type": "feature-updated", "eventId": id, "feature": feature}));
+                continue;
+            }
+            let project = match self.document.flags.get(key) {
+                Some(FlagEntry::Known(flag)) => flag.project.as_str(),
+                _ => "default",
+            };
+            events.push(json!({
+                "type": "feature-removed", "eventId": id, "featureName": key, "project": project,
+            }));
         }
         for key in segments.iter().filter(|key| !written.segments.contains_key(**key)) {
             events.push(

@@ -98,7 +98,7 @@ fn text_of(value: &Value) -> Option<std::borrow::Cow<'_, str>> {
 /// RFC 3339, or UTC milliseconds.
 fn time_of(value: &Value) -> Option<i64> {
     match value {
-        Value::String(text) => text.trim().parse::<Timestamp>().ok().map(|at| at.as_millisecond()),
+        Value::String(text) => text.trim().parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
         value => value.as_i64(),
     }
 }

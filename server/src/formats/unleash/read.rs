@@ -1,6 +1,7 @@
 //! From Unleash's document to ours.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,7 +34,9 @@ impl Reading {
                 b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'-' | b'.' => {
                     key.push(char::from(byte));
                 }
-                other => key.push_str(&format!("~{other:02x}")),
+                other => {
+                    let _ = write!(key, "~{other:02x}"); // a text always takes it
+                }
             }
         }
         key
@@ -241,15 +244,13 @@ fn name_segments(
     notes: &mut Vec<Note>,
 ) {
     for segment in &mut rule.segments {
-        match segment.parse().ok().and_then(|id: i64| names.get(&id)) {
-            Some(key) => *segment = key.to_string(),
-            None => {
-                let message =
-                    format!("segment {segment} is not in the file, so the rule never admits");
-                notes.push(note(Weight::Info, flag, &format!("rules.{}", rule.id), message));
-                *segment = format!("segment-{segment}");
-            }
+        if let Some(key) = segment.parse().ok().and_then(|id: i64| names.get(&id)) {
+            *segment = key.to_string();
+            continue;
         }
+        let message = format!("segment {segment} is not in the file, so the rule never admits");
+        notes.push(note(Weight::Info, flag, &format!("rules.{}", rule.id), message));
+        *segment = format!("segment-{segment}");
     }
 }
 
@@ -356,7 +357,7 @@ fn state(
         enabled: feature.enabled,
         prerequisites: prerequisites.collect(),
         rules,
-        variants: reader.variants(&feature.variants, Some(Stickiness::Default)),
+        variants: reader.variants(&feature.variants, Some(&Stickiness::Default)),
         impressions: feature.impression_data,
         ..FlagState::default()
     }
@@ -415,16 +416,16 @@ impl Reader<'_> {
             }
             "flexibleRollout" => {
                 let stickiness = strategy.parameter("stickiness").unwrap_or_default();
-                self.rollout(&mut rule, strategy, "rollout", self.stickiness(&stickiness));
+                Self::rollout(&mut rule, strategy, "rollout", self.stickiness(&stickiness));
             }
             "gradualRolloutUserId" => {
-                self.rollout(&mut rule, strategy, "percentage", self.stickiness("userId"));
+                Self::rollout(&mut rule, strategy, "percentage", self.stickiness("userId"));
             }
             "gradualRolloutSessionId" => {
-                self.rollout(&mut rule, strategy, "percentage", self.stickiness("sessionId"));
+                Self::rollout(&mut rule, strategy, "percentage", self.stickiness("sessionId"));
             }
             "gradualRolloutRandom" => {
-                self.rollout(&mut rule, strategy, "percentage", Stickiness::Random);
+                Self::rollout(&mut rule, strategy, "percentage", Stickiness::Random);
             }
             other => {
                 rule.constraints.push(never());
@@ -440,7 +441,7 @@ impl Reader<'_> {
     }
 
     /// Whole percents: Unleash compares `bucket <= rollout` with whole buckets, so 50.5 lets in what 50 does.
-    fn rollout(&self, rule: &mut Rule, strategy: &Strategy, share: &str, stickiness: Stickiness) {
+    fn rollout(rule: &mut Rule, strategy: &Strategy, share: &str, stickiness: Stickiness) {
         let percent = strategy.parameter(share).and_then(|text| text.trim().parse::<f64>().ok());
         let percent = percent.unwrap_or(0.0).clamp(0.0, 100.0).floor();
         rule.percent = Percent::try_from(percent).unwrap_or(Percent::NONE);
@@ -470,14 +471,14 @@ impl Reader<'_> {
     fn variants(
         &self,
         variants: &[Variant],
-        stickiness: Option<Stickiness>,
+        stickiness: Option<&Stickiness>,
     ) -> Vec<model::Variant> {
         let one = |variant: &Variant| model::Variant {
             name: variant.name.clone(),
             weight: u32::try_from(variant.weight.max(0)).unwrap_or(u32::MAX),
             value: Value::Null,
             stickiness: match variant.stickiness.as_deref() {
-                None | Some("") => stickiness.clone(),
+                None | Some("") => stickiness.cloned(),
                 Some(name) => Some(self.stickiness(name)),
             },
             overrides: variant
@@ -515,11 +516,13 @@ fn constraint(one: &Constraint, field: Field) -> Result<model::Constraint, Strin
         .ok()
         .filter(|operator| *operator != Operator::IsSet)
         .ok_or_else(|| format!("the operator `{}` is unknown", one.operator))?;
-    use Operator as O;
     let values = match operator {
-        O::In | O::NotIn | O::StrContains | O::StrStartsWith | O::StrEndsWith | O::InCidr => {
-            one.values.clone()
-        }
+        Operator::In
+        | Operator::NotIn
+        | Operator::StrContains
+        | Operator::StrStartsWith
+        | Operator::StrEndsWith
+        | Operator::InCidr => one.values.clone(),
         _ => match one.value.clone().or_else(|| one.values.first().cloned()) {
             Some(value) if !value.trim().is_empty() => vec![value],
             _ => return Err("it has no value".to_owned()),

@@ -164,7 +164,7 @@ fn strategies_of(
     if rule.bucketing.offset != Percent::NONE {
         return Err(format!("{} does not start at 0 %", named()));
     }
-    if rule.percent.thousandths() % 1_000 != 0 && rule.percent.thousandths() < 1_000 {
+    if !rule.percent.thousandths().is_multiple_of(1_000) && rule.percent.thousandths() < 1_000 {
         return Err(format!("{} lets in less than the 1 % that Unleash counts in", named()));
     }
     if rule.variants.iter().any(|variant| !variant.overrides.is_empty()) {
@@ -348,22 +348,23 @@ mod tests {
 
     use super::*;
 
-    fn document(flags: Value) -> Document {
+    fn document(flags: &Value) -> Document {
         serde_json::from_value(json!({
             "epoch": "e", "environment": "production", "revision": 1, "flags": flags, "segments": {},
         }))
         .unwrap()
     }
 
-    fn flag(state: Value) -> Value {
+    fn flag(state: &Value) -> Value {
         json!([{"key": "a", "project": "p", "salt": "a", "state": state}])
     }
 
     #[test]
     fn a_killed_flag_is_sent_as_off_whatever_its_rules() {
         let rules = json!([{"id": "r", "percent": 0.5, "bucketing": {"formula": "flagd"}}]);
-        let written =
-            features_of(&document(flag(json!({"enabled": true, "killed": true, "rules": rules}))));
+        let written = features_of(&document(&flag(
+            &json!({"enabled": true, "killed": true, "rules": rules}),
+        )));
 
         assert!(!written.features["a"].enabled);
     }
@@ -375,7 +376,7 @@ mod tests {
             (json!({"id": "r", "percent": 0.125}), "less than the 1 %"),
             (json!({"id": "r", "percent": 20, "bucketing": {"offset": 50}}), "start at 0"),
         ] {
-            let written = features_of(&document(flag(json!({"enabled": true, "rules": [rule]}))));
+            let written = features_of(&document(&flag(&json!({"enabled": true, "rules": [rule]}))));
             assert!(written.left_out["a"].contains(reason), "{written:?}");
             assert!(written.features.is_empty());
         }
@@ -387,7 +388,7 @@ mod tests {
             {"id": "no", "serve": "off", "constraints": [{"field": "user_id", "operator": "IN", "values": ["u"]}]},
             {"id": "rest", "percent": 50},
         ]);
-        let written = features_of(&document(flag(json!({"enabled": true, "rules": rules}))));
+        let written = features_of(&document(&flag(&json!({"enabled": true, "rules": rules}))));
 
         let [strategy] = written.features["a"].strategies.as_slice() else { panic!("{written:?}") };
         assert_eq!(strategy.constraints.len(), 1);

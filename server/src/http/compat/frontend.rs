@@ -1,25 +1,18 @@
 //! Unleash's front-end API: this server evaluates, browsers and phones get the outcome and never a rule.
 
-use std::io::Write as _;
-
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::{Map, Value, json};
-use switchback_core::model::{FlagEntry, ValueType};
-use switchback_core::{Context, Evaluation};
+use serde_json::{Map, Value};
+use switchback_core::Context;
 use switchback_store::TokenKind;
 
 use super::{Guest, Refusal, is_known, json_bytes, metrics, not_modified};
 use crate::app::ids::{self, random};
-use crate::formats::unleash::{Peer, context_of, payload_of};
+use crate::formats::unleash::{Peer, context_of};
 use crate::http::auth::client_address;
-use crate::live::Snapshot;
 use crate::live::client::Protocol;
 
 const BROWSER: &[TokenKind] = &[TokenKind::Browser];
-/// Room for one flag of an answer, in bytes, so that the answer rarely grows.
-const FLAG_BYTES: usize = 160;
-
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .route("", web::get().to(enabled))
@@ -107,12 +100,12 @@ async fn answer(
     let snapshot = guest.feed.current();
     guest.note(request, Protocol::UnleashFrontend, Some(snapshot.document.revision));
     let asker = Asker::of(&guest, request, &context);
-    let body = render(&snapshot, &asker.context(&context), also_off);
-    let etag = format!("\"{:016x}\"", super::digest(&body));
+    let decided = snapshot.decide_front(&asker.context(&context), also_off);
+    let etag = format!("\"{:016x}\"", decided.digest);
     if is_known(request, &etag) {
         return Ok(not_modified(&etag));
     }
-    Ok(json_bytes(&etag, body))
+    Ok(json_bytes(&etag, decided.write()))
 }
 
 async fn answer_one(
@@ -124,14 +117,11 @@ async fn answer_one(
     guest.slow_down(request)?;
     let snapshot = guest.feed.current();
     guest.note(request, Protocol::UnleashFrontend, Some(snapshot.document.revision));
-    if snapshot.ruleset.index_of(name).is_none() {
+    let asker = Asker::of(&guest, request, &context);
+    let Some(body) = snapshot.front_flag(name, &asker.context(&context)) else {
         let message = format!("there is no flag `{name}`");
         return Err(Refusal::new(StatusCode::NOT_FOUND, "FLAG_NOT_FOUND", message));
-    }
-    let asker = Asker::of(&guest, request, &context);
-    let evaluation = snapshot.ruleset.evaluate(name, &asker.context(&context));
-    let mut body = Vec::with_capacity(FLAG_BYTES);
-    write_flag(&mut body, &snapshot, name, evaluation);
+    };
     let etag = format!("\"{:016x}\"", super::digest(&body));
     if is_known(request, &etag) {
         return Ok(not_modified(&etag));
@@ -171,59 +161,4 @@ impl Asker {
             None => context,
         }
     }
-}
-
-fn render(snapshot: &Snapshot, context: &Context<'_>, also_off: bool) -> Vec<u8> {
-    let mut body = Vec::with_capacity(snapshot.document.flags.len() * FLAG_BYTES + 32);
-    body.extend_from_slice(b"{\"toggles\":[");
-    let empty = body.len();
-    snapshot.ruleset.evaluate_all(context, |key, evaluation| {
-        if evaluation.enabled || also_off {
-            if body.len() > empty {
-                body.push(b',');
-            }
-            write_flag(&mut body, snapshot, key, evaluation);
-        }
-    });
-    body.extend_from_slice(b"]}");
-    body
-}
-
-/// Written by hand: keys need no escaping, and a browser's page waits for a thousand of these.
-fn write_flag(body: &mut Vec<u8>, snapshot: &Snapshot, key: &str, evaluation: Evaluation<'_>) {
-    let Evaluation { enabled, variant, value, .. } = evaluation;
-    let impressions =
-        snapshot.ruleset.index_of(key).is_some_and(|flag| snapshot.ruleset.wants_impressions(flag));
-    body.extend_from_slice(b"{\"name\":\"");
-    body.extend_from_slice(key.as_bytes());
-    // Writing to a vector never fails.
-    let _ = write!(
-        body,
-        "\",\"enabled\":{enabled},\"impressionData\":{impressions},\"impression_data\":{impressions},\"variant\":"
-    );
-    let value_type = match snapshot.document.flags.get(key) {
-        Some(FlagEntry::Known(flag)) => flag.value_type,
-        _ => ValueType::Boolean,
-    };
-    let payload = enabled.then(|| payload_of(value, value_type)).flatten();
-    let name = match (variant, &payload) {
-        (Some(name), _) => Some(name),
-        (None, Some(_)) => Some("on"), // a value without variants: as the SDKs for servers are told
-        (None, None) => None,
-    };
-    let Some(name) = name else {
-        let _ = write!(
-            body,
-            "{{\"name\":\"disabled\",\"enabled\":false,\"feature_enabled\":{enabled},\"featureEnabled\":{enabled}}}}}"
-        );
-        return;
-    };
-    let _ = serde_json::to_writer(
-        &mut *body,
-        &json!({
-            "name": name, "enabled": true, "payload": payload,
-            "feature_enabled": enabled, "featureEnabled": enabled,
-        }),
-    );
-    body.push(b'}');
 }

@@ -139,9 +139,7 @@ impl From<AppError> for Refusal {
         let refusal = Self::new(status, "GENERAL", error.to_string());
         match error {
             AppError::Unavailable(_) => Self { retry_after_seconds: Some(2), ..refusal },
-            AppError::TooMany { seconds } => {
-                Self { retry_after_seconds: u64::try_from(seconds).ok(), ..refusal }
-            }
+            AppError::TooMany { seconds } => Self { retry_after_seconds: Some(seconds), ..refusal },
             _ => refusal,
         }
     }
@@ -267,14 +265,9 @@ impl Guest {
     /// Notes that the client asked, for the page of clients. `has`: what it was answered.
     fn note(&self, request: &HttpRequest, protocol: Protocol, has: Option<u64>) {
         let caller = SdkHeaders::of(request);
-        let address;
-        let connection = match (&caller.connection, &caller.instance) {
-            (Some(id), _) => Cow::Borrowed(&**id),
-            (None, Some(id)) => Cow::Borrowed(&**id),
-            (None, None) => {
-                address = client_address(request, &self.app.config.trusted_proxies);
-                Cow::Borrowed(address.as_str())
-            }
+        let connection = match caller.connection.as_ref().or(caller.instance.as_ref()) {
+            Some(id) => Cow::Borrowed(&**id),
+            None => Cow::Owned(client_address(request, &self.app.config.trusted_proxies)),
         };
         let default_ms = match protocol {
             Protocol::UnleashFrontend | Protocol::Ofrep => 30_000,

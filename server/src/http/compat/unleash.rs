@@ -53,9 +53,10 @@ async fn features(request: HttpRequest) -> Result<HttpResponse, Refusal> {
     } else if filter.is_empty() {
         json_bytes(&etag, rendered.features(&guest.feed.environment, inline).into_bytes())
     } else {
-        let tagged = match filter.tags.is_empty() {
-            true => None,
-            false => Some(guest.app.list_tagged(&filter.tags).await?),
+        let tagged = if filter.tags.is_empty() {
+            None
+        } else {
+            Some(guest.app.list_tagged(&filter.tags).await?)
         };
         let wanted = |feature: &Feature| {
             filter.admits(feature)

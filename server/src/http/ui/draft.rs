@@ -292,9 +292,10 @@ fn rule_draft(rule: &Rule, value_type: ValueType) -> RuleDraft {
         percent: rule.percent.to_string(),
         stickiness: rule.stickiness.clone().into(),
         salt: rule.salt.clone().unwrap_or_default(),
-        bucketing: match rule.bucketing.is_native() {
-            true => String::new(),
-            false => serde_json::to_string(&rule.bucketing).unwrap_or_default(),
+        bucketing: if rule.bucketing.is_native() {
+            String::new()
+        } else {
+            serde_json::to_string(&rule.bucketing).unwrap_or_default()
         },
         serves_off: !rule.serve.is_on(),
         variants: rule.variants.iter().map(|one| variant_draft(one, value_type)).collect(),
