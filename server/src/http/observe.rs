@@ -56,7 +56,8 @@ pub async fn count<B: MessageBody>(
     Ok(response)
 }
 
-fn class_of(status: u16) -> StatusClass {
+/// `2xx` and so on.
+pub fn class_of(status: u16) -> StatusClass {
     let class = match status / 100 {
         1 => "1xx",
         2 => "2xx",

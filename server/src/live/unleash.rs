@@ -52,6 +52,7 @@ pub struct Rendered {
     pub written: Written,
     /// Where this is.
     pub place: Place,
+    etags: (String, String),
     features: OnceLock<ByteString>,
     inlined: OnceLock<ByteString>,
     hydration: OnceLock<ByteString>,
@@ -72,14 +73,21 @@ pub enum Events {
 
 impl Rendered {
     pub(super) fn new(document: &Document) -> Self {
+        let place = Place::of(document);
         Self {
             written: features_of(document),
-            place: Place::of(document),
+            etags: (format!("\"{place}:0\""), format!("\"{place}:i\"")),
+            place,
             features: OnceLock::new(),
             inlined: OnceLock::new(),
             hydration: OnceLock::new(),
             step: OnceLock::new(),
         }
+    }
+
+    /// The answer's ETag.
+    pub fn etag(&self, inline: bool) -> &str {
+        if inline { &self.etags.1 } else { &self.etags.0 }
     }
 
     /// The answer of `/api/client/features`; with each segment's constraints put into the strategies that name it, for

@@ -1,5 +1,6 @@
 //! Unleash's client API: whole documents, deltas, a stream, registration, metrics, token checks.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
@@ -14,6 +15,7 @@ use super::{
     Guest, Refusal, SdkHeaders, header_text, is_known, json_bytes, metrics, not_modified, state,
 };
 use crate::formats::unleash::Feature;
+use crate::http::observe::class_of;
 use crate::live::client::Protocol;
 use crate::live::unleash::{Events, Place};
 use crate::live::{Client, Snapshot};
@@ -28,7 +30,6 @@ const TOKENS_MAX: usize = 100;
 
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .route("/features", web::get().to(features))
         .route("/features/{name}", web::get().to(feature))
         .route("/delta", web::get().to(delta))
         .route("/streaming", web::get().to(streaming))
@@ -38,17 +39,27 @@ pub fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// `GET /api/client/features`.
-async fn features(request: HttpRequest) -> Result<HttpResponse, Refusal> {
+pub async fn features(request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let guest = Guest::of(&request, SERVER).await?;
-    let spec = spec_of(&request)?;
+    let answer = features_for(&guest, &request).await?;
+    guest.app.metrics.http.get_or_create(&class_of(answer.status().as_u16())).inc();
+    Ok(answer)
+}
+
+async fn features_for(guest: &Guest, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
+    let spec = spec_of(request)?;
     let inline = spec.is_none_or(|spec| spec < SEGMENTS_SINCE);
     let snapshot = guest.feed.current();
     let rendered = snapshot.unleash();
     let filter = Filter::of(request.query_string());
     let place = &rendered.place;
-    guest.note(&request, Protocol::UnleashPolling, Some(place.revision));
-    let etag = format!("\"{place}:{}\"", filter.mark(inline));
-    let mut answer = if is_known(&request, &etag) {
+    guest.note(request, Protocol::UnleashPolling, Some(place.revision));
+    let etag = if filter.is_empty() {
+        Cow::Borrowed(rendered.etag(inline))
+    } else {
+        Cow::Owned(format!("\"{place}:{}\"", filter.mark(inline)))
+    };
+    let mut answer = if is_known(request, &etag) {
         not_modified(&etag)
     } else if filter.is_empty() {
         json_bytes(&etag, rendered.features(&guest.feed.environment, inline).into_bytes())
@@ -241,6 +252,9 @@ struct Filter {
 impl Filter {
     fn of(query: &str) -> Self {
         let mut filter = Self::default();
+        if query.is_empty() {
+            return filter;
+        }
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "project" | "project[]" => filter.projects.push(value.into_owned()),
@@ -264,11 +278,7 @@ impl Filter {
     /// Tells answers to different questions apart.
     fn mark(&self, inline: bool) -> String {
         let asked = format!("{:?}{:?}{:?}", self.projects, self.prefix, self.tags);
-        let mark = if self.is_empty() {
-            0
-        } else {
-            switchback_core::variant_point("query", &asked, 1 << 32)
-        };
+        let mark = switchback_core::variant_point("query", &asked, 1 << 32);
         format!("{mark:x}{}", if inline { "i" } else { "" })
     }
 }
