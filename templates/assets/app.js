@@ -51,10 +51,12 @@ function replacePart(selector, page, wanted) {
   const active = document.activeElement;
   const held = old.contains(active) ? { id: active.id, name: active.name, start: active.selectionStart } : null;
   const open = new Set($$("details[open][id]", old).map((node) => node.id));
+  const ticked = new Set($$("[data-keep]:checked", old).map((box) => box.value));
   const opened = $$("details", old).map((node) => node.open);
   const count = opened.length;
   const adopted = document.adoptNode(fresh);
   old.replaceWith(adopted);
+  for (const box of $$("[data-keep]", adopted)) box.checked ||= ticked.has(box.value);
   const details = $$("details", adopted);
   if (details.length === count) details.forEach((node, index) => { if (opened[index]) node.open = true; });
   for (const id of open) { const node = document.getElementById(id); if (node) node.open = true; }
@@ -105,6 +107,7 @@ async function swap(element, url, options) {
       takeToast(page);
       return;
     }
+    if (answer.ok && element.hasAttribute("data-unpick")) for (const box of $$("[data-keep]")) box.checked = false;
     if (!replacePart(selector, page)) { fail(page, answer); return; }
     for (const other of ["#flag-head", "#confirm"]) if (selector !== other) replacePart(other, page);
     takeToast(page);
@@ -434,6 +437,20 @@ function prepareLiveForm(form) {
   });
 }
 
+/** The box in a table's head ticks every box below it. */
+function preparePickAll(label) {
+  label.hidden = false;
+  const own = $("input", label), boxes = () => $$("[data-keep]", label.closest("table"));
+  const look = () => {
+    const on = boxes().filter((box) => box.checked).length;
+    own.checked = on > 0 && on === boxes().length;
+    own.indeterminate = on > 0 && !own.checked;
+  };
+  own.addEventListener("change", () => { for (const box of boxes()) box.checked = own.checked; });
+  label.closest("table").addEventListener("change", look);
+  look();
+}
+
 function prepareFill(select) {
   select.addEventListener("change", () => { if (select.value) location.assign(`?${select.name}=${encodeURIComponent(select.value)}`); });
 }
@@ -445,6 +462,7 @@ function prepare(root) {
   own("[data-editor]").forEach(prepareEditor);
   own("[data-live-form]").forEach(prepareLiveForm);
   own("[data-fill]").forEach(prepareFill);
+  own("[data-pick-all]").forEach(preparePickAll);
   own("[data-toast]").forEach(keepToast);
   own(".table-wrap").forEach((box) => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; });
   own("[data-palette]").forEach((input) => input.addEventListener("focus", () => { input.blur(); openPalette(); }));

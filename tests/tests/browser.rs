@@ -112,6 +112,38 @@ async fn production_is_rolled_back_and_proved() {
     browser.quit().await;
 }
 
+/// Several flags are turned off after a look at what changes, put back by Undo, and found again under "Mine".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_flags_are_turned_off_at_once() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+    let api = server.api();
+    let is_on = async |key: &str| {
+        let flag = api.get(&format!("/api/v1/environments/production/flags/{key}")).await;
+        flag["state"]["enabled"] == json!(true)
+    };
+
+    browser.open(&format!("{}{PROD}/flags", server.url)).await;
+    browser.click("[data-keep][value=auth_enabled]").await;
+    browser.click("[data-keep][value=auth_rollout]").await;
+    browser.click(".bulk-bar [value=turn_off]").await;
+    browser.see("#bulk-title", "Turn off 2 flags").await;
+    assert!(is_on("auth_enabled").await, "a preview changes nothing");
+    browser.fill("#bulk-reason", "the sign-in of both fails").await;
+    browser.click("#bulk-do").await;
+    browser.see(".toasts", "2 flags turned off").await;
+    assert!(!is_on("auth_enabled").await && !is_on("auth_rollout").await);
+
+    browser.click(".toasts form button").await;
+    browser.see(".toasts", "2 flags turned on").await;
+    assert!(is_on("auth_enabled").await && is_on("auth_rollout").await);
+    browser.open(&format!("{}{PROD}/flags?mine=1", server.url)).await;
+    browser.see("#flags", "auth_rollout").await;
+    browser.quit().await;
+}
+
 /// No page breaks the rules of accessibility, at a desk or on a phone, light or dark.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_is_accessible() {
@@ -131,6 +163,7 @@ async fn every_page_is_accessible() {
     for page in [
         "",
         "/flags",
+        "/flags?bulk=turn_off&flag=auth_enabled&flag=auth_rollout",
         "/flags/new",
         "/flags/auth_rollout",
         "/flags/auth_rollout?tab=try",

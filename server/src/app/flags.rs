@@ -10,6 +10,7 @@ use switchback_core::validate;
 use switchback_store::{Change, ChangeFilter, ChangedFlag, FlagRecord, FlagRow, NewFlag, Role};
 
 use super::App;
+use super::bulk::depends;
 use super::diff::Difference;
 use super::environments::{check_key, difference_of};
 use super::error::AppError;
@@ -88,6 +89,8 @@ pub struct FlagFilter {
     pub kind: Option<FlagKind>,
     /// `on`, `off`, `killed`, `expiring`, `stale`, `archived`.
     pub state: Option<String>,
+    /// Only those that the caller made or changed last, here.
+    pub mine: bool,
     /// `key` (default), `updated`, `-updated`, `kind`.
     pub sort: Option<String>,
 }
@@ -134,6 +137,9 @@ impl App {
         let now = self.clock.now();
         let mut rows = self.store.list_flags(environment, archived).await?;
         rows.retain(|row| matches(row, filter, now));
+        if filter.mine {
+            rows.retain(|row| row.updated_by == who.name || row.flag.created_by == who.name);
+        }
         match filter.sort.as_deref() {
             None | Some("key") => {}
             Some("updated") => rows.sort_by_key(|row| row.updated_at),
@@ -234,15 +240,8 @@ impl App {
     /// Archives a flag everywhere. Refused while another flag depends on it.
     pub async fn archive_flag(&self, who: &Who, key: &str, reason: &str) -> Result<(), AppError> {
         who.must(Role::Admin, EVERYWHERE, "archive flags")?;
-        for environment in self.known_environments() {
-            for row in self.store.list_flags(&environment.key, false).await? {
-                if row.state.prerequisites.iter().any(|p| p.flag.as_str() == key) {
-                    let (child, place) = (row.flag.key, environment.key);
-                    let message =
-                        format!("`{child}` depends on it in `{place}`; change that first");
-                    return Err(AppError::Refused(message));
-                }
-            }
+        if let Some(child) = self.dependants_of(key).await?.first() {
+            return Err(AppError::Refused(depends(child)));
         }
         self.store.archive_flag(key, &self.stamp(who, reason)).await?;
         for environment in self.known_environments() {

@@ -2,6 +2,7 @@
 //! steps all come through.
 
 pub mod brake;
+pub mod bulk;
 pub mod clients;
 pub mod diff;
 mod emergency;

@@ -72,6 +72,9 @@ struct ListQuery {
     kind: Option<switchback_core::model::FlagKind>,
     /// `on`, `off`, `killed`, `expiring`, `stale`, `archived`.
     state: Option<String>,
+    /// Only those that the caller made or changed last, here.
+    #[serde(default)]
+    mine: bool,
     /// `key`, `updated`, `-updated`, `kind`.
     sort: Option<String>,
     limit: Option<i64>,
@@ -152,8 +155,8 @@ async fn list_flags(
     path: Path<String>,
     query: Query<ListQuery>,
 ) -> Answer<Page<FlagRow>> {
-    let ListQuery { text, project, kind, state, sort, limit, cursor } = query.into_inner();
-    let filter = FlagFilter { text, project, kind, state, sort };
+    let ListQuery { text, project, kind, state, mine, sort, limit, cursor } = query.into_inner();
+    let filter = FlagFilter { text, project, kind, state, mine, sort };
     let all = app.list_flags(&caller.0, &path, &filter).await?;
     Ok(Json(PageQuery { limit, cursor, ..PageQuery::default() }.cut(all)?))
 }

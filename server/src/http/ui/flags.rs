@@ -6,6 +6,7 @@ use serde_json::Value;
 use switchback_core::model::{FlagKey, FlagKind, FlagState, Percent, ValueType};
 use switchback_store::FlagRow;
 
+use super::bulk::Bulk;
 use super::diff_lines::rule_words;
 use super::draft::read_value;
 use super::fields::{Faults, Fields};
@@ -40,13 +41,14 @@ pub struct FlagLine {
 
 #[derive(Template)]
 #[template(path = "pages/flags.html")]
-struct FlagsPage {
+pub struct FlagsPage {
     frame: Frame,
     sentence: Words,
     rows: Vec<FlagLine>,
     query: Query,
     all: usize,
     confirm: Option<FlagLine>,
+    bulk: Option<Bulk>,
 }
 
 /// What was asked for, so that links can keep it.
@@ -54,17 +56,34 @@ struct Query {
     q: String,
     kind: String,
     state: String,
+    mine: String,
     sort: String,
+    /// Rows that are ticked.
+    picked: Vec<String>,
 }
 
 impl Query {
+    fn of(fields: &Fields) -> Self {
+        let text = |name: &str| fields.text(name).to_owned();
+        Self {
+            q: text("q"),
+            kind: text("kind"),
+            state: text("state"),
+            mine: text("mine"),
+            sort: text("sort"),
+            picked: fields.all("flag"),
+        }
+    }
+
+    fn has_picked(&self, key: &String) -> bool {
+        self.picked.contains(key)
+    }
+
     fn chip(&self, field: &str, value: &str) -> String {
         let pick =
             |name: &str, own: &str| if name == field { value.to_owned() } else { own.to_owned() };
         let mut query = url::form_urlencoded::Serializer::new("?".to_owned());
-        for (name, own) in
-            [("q", &self.q), ("kind", &self.kind), ("state", &self.state), ("sort", &self.sort)]
-        {
+        for (name, own) in self.filters() {
             let value = pick(name, own);
             if !value.is_empty() {
                 query.append_pair(name, &value);
@@ -73,10 +92,22 @@ impl Query {
         query.finish()
     }
 
+    /// What narrows the list, by the names in the address.
+    fn filters(&self) -> [(&'static str, &String); 5] {
+        [
+            ("q", &self.q),
+            ("kind", &self.kind),
+            ("state", &self.state),
+            ("mine", &self.mine),
+            ("sort", &self.sort),
+        ]
+    }
+
     fn is(&self, field: &str, value: &str) -> bool {
         match field {
             "kind" => self.kind == value,
             "state" => self.state == value,
+            "mine" => self.mine == value,
             _ => self.sort == value,
         }
     }
@@ -158,18 +189,30 @@ impl FlagLine {
 
 /// `GET /ui/{environment}/flags`.
 pub async fn page(visit: Visit, path: Path<String>, query: Fields) -> Answer {
-    let frame = visit.frame(&path, "flags", "Flags").await?;
+    let bulk = Bulk::of(&visit, &path, &query).await?;
+    ok(&list(&visit, &path, &query, bulk).await?)
+}
+
+/// The list, with what is asked about some of its flags above it.
+pub async fn list(
+    visit: &Visit,
+    path: &str,
+    query: &Fields,
+    bulk: Option<Bulk>,
+) -> Result<FlagsPage, super::UiError> {
+    let frame = visit.frame(path, "flags", "Flags").await?;
     let kind = query.some("kind").and_then(|word| serde_json::from_value(Value::String(word)).ok());
     let filter = FlagFilter {
         text: query.some("q"),
         project: query.some("project"),
         kind,
         state: query.some("state"),
+        mine: query.is("mine"),
         sort: query.some("sort"),
     };
-    let rows = visit.list_flags(&visit.who, &path, &filter).await?;
-    let all = visit.list_flags(&visit.who, &path, &FlagFilter::default()).await?;
-    let usage = visit.latest_usage(&visit.who, &path).await?;
+    let rows = visit.list_flags(&visit.who, path, &filter).await?;
+    let all = visit.list_flags(&visit.who, path, &FlagFilter::default()).await?;
+    let usage = visit.latest_usage(&visit.who, path).await?;
     let now = frame.now;
     let line = |row: &FlagRow| {
         let used = usage.get(row.flag.key.as_str()).map_or(0, |(_, count)| *count);
@@ -183,15 +226,11 @@ pub async fn page(visit: Visit, path: Path<String>, query: Fields) -> Answer {
         all: all.len(),
         sentence,
         confirm,
-        query: Query {
-            q: query.text("q").to_owned(),
-            kind: query.text("kind").to_owned(),
-            state: query.text("state").to_owned(),
-            sort: query.text("sort").to_owned(),
-        },
+        query: Query::of(query),
+        bulk,
         frame,
     };
-    ok(&page)
+    Ok(page)
 }
 
 fn list_sentence(frame: &Frame, all: &[FlagRow]) -> Words {

@@ -3,6 +3,7 @@
 #![expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
 
 pub mod assets;
+mod bulk;
 mod clients;
 mod diff_lines;
 mod docs;
@@ -88,6 +89,7 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("", get().to(overview::page))
         .route("/rollback", post().to(playbooks::roll_back))
         .route("/flags", get().to(flags::page))
+        .route("/bulk", post().to(bulk::run))
         .route("/flags/new", get().to(flags::new_page))
         .route("/flags/new", post().to(flags::create))
         .route("/flags/{flag}", get().to(flag::page))
