@@ -2,8 +2,11 @@
 
 use std::process::{Command, Output};
 
-use switchback_tests::server::{ADMIN, program};
-use switchback_tests::{Backend, Server};
+use switchback_core::wire::{ClientFrame, ServerFrame};
+use switchback_tests::server::{ADMIN, SERVER, program};
+use switchback_tests::stream::hello;
+use switchback_tests::{Backend, Server, Stream};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 fn command() -> Command {
     let mut command = Command::new(program());
@@ -172,4 +175,37 @@ async fn a_playbook_runs_from_the_command_line() {
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     assert!(code == 3 && text.contains("cannot be reached"), "{text}");
+}
+
+/// While a run waits for the clients, the command line says how many have what they are to have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_says_how_many_clients_have_acknowledged() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let mut app = Stream::connect(&server.url, SERVER, hello("slow")).await;
+    let mut child = tokio::process::Command::from(command())
+        .env("SWITCHBACK_URL", &server.url)
+        .env("SWITCHBACK_TOKEN", ADMIN)
+        .args(["playbook", "run", "auth-rollback", "--reason", "sign-in is broken"])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = async || lines.next_line().await.unwrap().expect("the run goes on");
+
+    while !next().await.contains("0 % of 1 clients have acknowledged revision") {}
+    let epoch = loop {
+        match app.news().await {
+            ServerFrame::Full(document) => break document.epoch,
+            ServerFrame::Delta(delta) => break delta.epoch,
+            _ => {}
+        }
+    };
+    let path = "/api/v1/environments/production/convergence";
+    let revision = server.api().get(path).await["revision"].as_u64().unwrap();
+    app.send(ClientFrame::Ack { epoch, revision }).await;
+
+    while !next().await.contains("auth-rollback: succeeded in") {}
+    assert!(child.wait().await.unwrap().success());
 }

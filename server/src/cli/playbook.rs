@@ -280,6 +280,7 @@ fn steps_of(detail: &Value) -> Vec<String> {
 async fn watch(client: &Client, id: &str) -> Outcome {
     let mut seen: Vec<String> = Vec::new();
     let mut outages = 0;
+    let mut share = String::new();
     say(format!("run {id}"));
     loop {
         let detail = match client.get(&format!("/runs/{id}")).await {
@@ -300,6 +301,13 @@ async fn watch(client: &Client, id: &str) -> Outcome {
             }
         }
         seen = lines;
+        if is_waiting_for_clients(&detail)
+            && let Some(line) = acknowledged(client, &text(&detail, "/run/environment")).await
+            && share != line
+        {
+            say(format!("                 {line}"));
+            share = line;
+        }
         let state = text(&detail, "/state");
         let over =
             ["succeeded", "failed", "compensated", "compensate_failed", "cancelled", "parked"];
@@ -311,6 +319,29 @@ async fn watch(client: &Client, id: &str) -> Outcome {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Whether a step that waits for acknowledgements is under way.
+fn is_waiting_for_clients(detail: &Value) -> bool {
+    let steps = |pointer: &str| detail.pointer(pointer).and_then(Value::as_array);
+    let (Some(plan), Some(view)) = (steps("/plan/steps"), steps("/view/steps")) else {
+        return false;
+    };
+    plan.iter().zip(view).any(|(step, view)| {
+        let state = text(view, "/state");
+        text(step, "/kind") == "flag.ack" && (state == "waiting" || state == "intent")
+    })
+}
+
+/// `99.1 % of 1,000 clients have acknowledged revision 12`; nothing when the server does not say.
+async fn acknowledged(client: &Client, environment: &str) -> Option<String> {
+    let path = format!("/environments/{environment}/convergence");
+    let found = client.get(&path).await.ok()?;
+    let number = |name: &str| found.get(name).and_then(Value::as_u64);
+    let (connected, acked) = (number("connected")?, number("acked")?);
+    let percent = acked.saturating_mul(1_000).checked_div(connected).unwrap_or(1_000) as f64 / 10.0;
+    let revision = number("revision")?;
+    Some(format!("{percent} % of {connected} clients have acknowledged revision {revision}"))
 }
 
 fn outcome(detail: &Value) -> Outcome {

@@ -43,7 +43,7 @@ fn table(world: &World, markdown: bool, with_instructions: bool) -> String {
     let program = std::env::current_exe();
     let mut note = String::new();
     let mut instructions = |workload: &Workload| {
-        if !with_instructions || !note.is_empty() {
+        if !with_instructions || !note.is_empty() || workload.calls == 0 {
             return f64::NAN;
         }
         let arguments = |calls: u64| {
