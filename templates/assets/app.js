@@ -194,6 +194,8 @@ function connect() {
     const changed = shown.textContent !== `r${revision}`;
     shown.textContent = `r${revision}`;
     if (changed || !first) onNews("environment");
+    // A run may have moved on between the page and this stream, and may have nothing more to say.
+    if (first) for (const run of $$("[data-run]")) onNews(`run:${run.dataset.run}`);
     first = false;
   });
   listen("clients", () => onNews("clients"));
