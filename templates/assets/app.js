@@ -167,7 +167,7 @@ async function refresh(source) {
   due.delete(source);
   try {
     const { answer, page } = await fetchPage(source);
-    if (answer.ok) for (const selector of parts) replacePart(selector, page);
+    if (answer.ok || answer.status === 404) for (const selector of parts) replacePart(selector, page); // 404: what it shows is gone
   } catch { /* the stream says when the server is gone */ }
 }
 
@@ -431,6 +431,38 @@ function prepareEditor(form) {
   });
 }
 
+/** Rules are dragged by their number; the buttons beside them do the same for the keyboard. */
+function prepareDrag(form) {
+  let from = null;
+  const rules = () => $$(".rule", form);
+  const leave = () => rules().forEach((rule) => rule.classList.remove("drop-here"));
+  form.addEventListener("dragstart", (event) => {
+    const handle = event.target.closest?.("[data-drag]");
+    if (!handle) return;
+    from = Number(handle.dataset.drag);
+    event.dataTransfer.effectAllowed = "move";
+    event.dataTransfer.setData("text/plain", handle.dataset.drag);
+    event.dataTransfer.setDragImage(handle.closest(".rule"), 12, 12);
+  });
+  form.addEventListener("dragover", (event) => {
+    const rule = event.target.closest?.(".rule");
+    if (from === null || !rule) return;
+    event.preventDefault();
+    leave();
+    if (rules().indexOf(rule) !== from) rule.classList.add("drop-here");
+  });
+  form.addEventListener("drop", (event) => {
+    const to = rules().indexOf(event.target.closest?.(".rule"));
+    if (from === null || to < 0) return;
+    event.preventDefault();
+    const button = Object.assign(document.createElement("button"), { name: "do", value: `rule.move.${from}.${to}`, hidden: true });
+    form.append(button);
+    if (to !== from) form.requestSubmit(button);
+    button.remove();
+  });
+  form.addEventListener("dragend", () => { from = null; leave(); });
+}
+
 function prepareLiveForm(form) {
   let timer = null;
   form.addEventListener("input", () => {
@@ -462,6 +494,7 @@ function prepare(root) {
   own("[data-hold]").forEach(prepareHold);
   own("[data-copy]").forEach(prepareCopy);
   own("[data-editor]").forEach(prepareEditor);
+  own("[data-editor]").forEach(prepareDrag);
   own("[data-live-form]").forEach(prepareLiveForm);
   own("[data-fill]").forEach(prepareFill);
   own("[data-pick-all]").forEach(preparePickAll);

@@ -138,6 +138,13 @@ impl Browser {
         let _ = self.window.action_chain().release().perform().await;
     }
 
+    /// Drags one element onto another with the mouse.
+    pub async fn drag(&self, from: &str, to: &str) {
+        let (from, to) = (self.find(from).await, self.find(to).await);
+        from.scroll_into_view().await.unwrap();
+        self.window.action_chain().drag_and_drop_element(&from, &to).perform().await.unwrap();
+    }
+
     /// Waits until an element holds a text.
     pub async fn see(&self, css: &str, text: &str) {
         let what = format!("`{text}` in {css}");

@@ -51,6 +51,34 @@ on_both! {
         assert_eq!((&outsider["enabled"], &outsider["reason"]), (&json!(false), &json!("no_rule")));
     }
 
+    /// A change is tried on the contexts that decisions were asked for lately; a context gets its decision of every flag.
+    async fn a_change_is_tried_on_the_last_contexts(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let url = format!("{PROD}/flags/auth_rollout");
+        let state = api.get(&url).await["state"].clone();
+        let nobody = api.post(&format!("{url}/try"), state.clone()).await;
+        assert_eq!(nobody, json!({"of": 0, "changed": 0, "to_on": 0, "to_off": 0}));
+
+        for n in 0..40 {
+            let context = json!({"user_id": format!("u{n}"), "platform": if n % 4 == 0 { "ios" } else { "web" }});
+            api.post(&format!("{PROD}/evaluate"), context.clone()).await;
+            let ofrep = json!({"context": {"targetingKey": format!("u{n}"), "platform": "web"}});
+            Api::new(&server.url, SERVER).post("/ofrep/v1/evaluate/flags", ofrep).await;
+        }
+        let all = api.post(&format!("{PROD}/evaluate"), json!({"user_id": "u1", "platform": "web"})).await;
+        let off = api.post(&format!("{url}/try"), json!({"enabled": false})).await;
+        let same = api.post(&format!("{url}/try"), state).await;
+        let wrong = api.send(Method::POST, &format!("{url}/try"), Some(json!({"rules": [{"id": ""}]}))).await;
+
+        let keys: Vec<_> = all.as_array().unwrap().iter().map(|one| one["key"].clone()).collect();
+        assert_eq!(keys, ["auth_bypass", "auth_enabled", "auth_rollout"]);
+        assert_eq!((&off["of"], &same["changed"]), (&json!(80), &json!(0)), "the address makes OFREP's contexts others");
+        assert_eq!(off["changed"], off["to_off"]);
+        assert_eq!(off["to_off"].as_u64().unwrap() > 0, all[2]["enabled"] == json!(true), "{off} {all}");
+        assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", wrong.body);
+    }
+
     /// Bad input says what, where and what is allowed, and changes nothing.
     async fn bad_input_is_refused_precisely(backend: Backend) {
         let server = Server::start(&backend);

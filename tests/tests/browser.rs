@@ -144,6 +144,95 @@ async fn several_flags_are_turned_off_at_once() {
     browser.quit().await;
 }
 
+/// Rules are dragged into another order, a variant is always given to some, and the page says before it is saved how many
+/// of the contexts seen last would get something else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_are_dragged_and_tried_on_the_last_contexts() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let api = server.api();
+    let flag = "/api/v1/environments/production/flags/auth_rollout";
+    let seen = api.get(flag).await["revision"].clone();
+    let state = json!({"enabled": true, "rules": [
+        {"id": "a", "groups": ["staff"], "percent": 100}, {"id": "b", "groups": ["beta"], "percent": 100}]});
+    api.put(
+        &format!("{flag}/state"),
+        json!({"state": state, "revision": seen, "reason": "two rules"}),
+    )
+    .await;
+    for n in 0..8 {
+        let context = json!({"user_id": format!("u{n}"), "groups": ["beta"]});
+        api.post(&format!("{flag}/explain"), context).await;
+    }
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+
+    browser.open(&format!("{}{PROD}/flags/auth_rollout", server.url)).await;
+    browser.drag("#rule-1 [data-drag]", "#rule-0 .words").await;
+    browser.see("#rule-0 .words", "beta").await;
+    browser.see("#review", "None of the last 8 contexts").await;
+    browser.fill("#rule-0-percent", "0").await;
+    browser.see("#moved", "8 of the last 8 contexts seen here would change: 8 off.").await;
+    browser.click("#rule-0 details:last-of-type > summary").await;
+    browser.click("[name=do][value='variant.add.0']").await;
+    browser.fill("#rule-0-variant-0", "blue").await;
+    browser.click("#rule-0-variant-0-more > summary").await;
+    browser.click("#rule-0-variant-0-override-add").await;
+    browser.fill("#rule-0-variant-0-override-0", "u1, u2").await;
+    browser.see("#review", "u1").await;
+    browser.fill("#review-reason", "beta goes first").await;
+    browser.click("#save").await;
+    browser.see(".toasts", "saved as revision").await;
+
+    let rules = api.get(flag).await["state"]["rules"].clone();
+    let variant = &rules[0]["variants"][0];
+    assert_eq!(
+        (&rules[0]["id"], &rules[0]["percent"], &rules[1]["id"]),
+        (&json!("b"), &json!(0), &json!("a"))
+    );
+    assert_eq!(
+        variant["overrides"],
+        json!([{"field": "user_id", "values": ["u1", "u2"]}]),
+        "{rules}"
+    );
+    browser.quit().await;
+}
+
+/// Whoever comes back is told what others did meanwhile, a line per flag; a client has a page of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_is_told_what_others_did() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let api = server.api();
+    backend
+        .tamper("INSERT INTO visits (user_id, environment, seen_at) SELECT id, 'production', created_at FROM users")
+        .await;
+    backend.tamper("UPDATE visits SET seen_at = seen_at - 10800000").await;
+    backend.tamper("UPDATE change_log SET at = at - 14400000").await;
+    for percent in [5, 10] {
+        let body = json!({"percent": percent, "reason": "a step"});
+        api.put("/api/v1/environments/production/flags/auth_rollout/rollout", body).await;
+    }
+    let client =
+        Switchback::builder().url(&server.url).token(SERVER).app("shop").instance("shop-7");
+    let client = client.build().await.unwrap();
+    let browser = Browser::start().await;
+
+    browser.sign_in(&server).await;
+    browser.open(&format!("{}{PROD}", server.url)).await;
+    browser.see("#since h2", "Since you were here, 3 hours ago").await;
+    browser.see("#since", "to 10").await;
+    browser.see("#since", "in 2 changes").await;
+
+    browser.open(&format!("{}{PROD}/clients?text=shop-7", server.url)).await;
+    browser.click("#client-list tbody a").await;
+    browser.see("h1", "shop-7").await;
+    browser.see("#client", "has the newest revision").await;
+    client.shutdown().await;
+    browser.see("#client", "not connected here any more").await;
+    browser.quit().await;
+}
+
 /// No page breaks the rules of accessibility, at a desk or on a phone, light or dark.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_is_accessible() {
@@ -167,6 +256,7 @@ async fn every_page_is_accessible() {
         "/flags/new",
         "/flags/auth_rollout",
         "/flags/auth_rollout?tab=try",
+        "/flags/auth_rollout?tab=try&asked=1&scope=all&user_id=u1",
         "/flags/auth_rollout?tab=activity",
         "/flags/auth_rollout?tab=history",
         "/flags/auth_rollout?tab=settings",
@@ -174,6 +264,7 @@ async fn every_page_is_accessible() {
         "/segments/staff",
         "/segments/new",
         "/clients",
+        "/clients/nobody",
         "/playbooks",
         "/playbooks/auth-rollback",
         "/incidents",
@@ -185,7 +276,7 @@ async fn every_page_is_accessible() {
     }
     pages.push(format!("{PROD}/runs/{}", run["id"].as_str().unwrap()));
     pages.extend(incident.map(|id| format!("{PROD}/incidents/{id}")));
-    for page in ["people", "tokens", "environments"] {
+    for page in ["people", "tokens", "projects", "environments"] {
         pages.push(format!("/ui/settings/{page}"));
     }
     pages.extend([

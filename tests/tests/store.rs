@@ -1,7 +1,9 @@
 //! The store's promises, on both databases.
 
 use switchback_core::model::{FlagState, ValueType};
-use switchback_store::{FlagRecord, NewEnvironment, NewFlag, Project, Stamp, Store, StoreError};
+use switchback_store::{
+    FlagRecord, NewEnvironment, NewFlag, Project, Stamp, Store, StoreError, UserRow,
+};
 use switchback_tests::{Backend, on_both};
 
 fn stamp(n: u32) -> Stamp {
@@ -71,6 +73,32 @@ on_both! {
                 panic!("{statement}\n{error:?}");
             }
         }
+    }
+
+    /// A visit goes on while its person is heard of, and a silence ends it.
+    async fn a_silence_ends_a_visit(backend: Backend) {
+        let store = seeded(&backend).await;
+        let user = UserRow {
+            id: "u1".to_owned(),
+            email: "ada@example.com".to_owned(),
+            name: "Ada".to_owned(),
+            password_hash: "-".to_owned(),
+            roles: std::collections::BTreeMap::new(),
+            created_at: 0,
+            disabled_at: None,
+        };
+        store.create_user(&user, &stamp(20)).await.unwrap();
+        let previous = async |at| {
+            store.note_visit("u1", "prod", at, 100).await.unwrap();
+            store.previous_visit("u1", "prod").await.unwrap()
+        };
+
+        assert_eq!(previous(1_000).await, None);
+        assert_eq!(previous(1_090).await, None);
+        assert_eq!(previous(1_190).await, None, "each within the pause of the one before");
+        assert_eq!(previous(1_291).await, Some(1_190));
+        assert_eq!(previous(1_200).await, Some(1_190), "another node's clock is behind");
+        assert_eq!(previous(1_391).await, Some(1_190));
     }
 
     /// A write that fails takes no number, so that there are no gaps.

@@ -51,6 +51,18 @@ impl App {
         Ok(clients)
     }
 
+    /// One client of this node; `None` when it is gone, or is connected to another node.
+    pub async fn find_client(
+        &self,
+        who: &Who,
+        environment: &str,
+        id: &str,
+    ) -> Result<Option<ClientView>, AppError> {
+        who.must(Role::Viewer, environment, "look at clients")?;
+        self.get_environment(environment).await?;
+        Ok(self.hub.clients(environment).into_iter().find(|client| client.id == id))
+    }
+
     /// In-app messages that still matter, newest first.
     pub async fn list_notices(
         &self,

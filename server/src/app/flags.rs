@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use switchback_core::context::ContextBody;
 use switchback_core::model::{FlagEntry, FlagKey, FlagKind, FlagState, Percent, Rule, ValueType};
 use switchback_core::validate;
 use switchback_store::{Change, ChangeFilter, ChangedFlag, FlagRecord, FlagRow, NewFlag, Role};
@@ -393,23 +392,6 @@ impl App {
         validate::validate_flag(row.flag.value_type, state, row.flag.kind)?;
         self.check_references(environment, key, state).await?;
         Ok(difference_of(&row.state, state))
-    }
-
-    /// Why a context gets what it gets, rule by rule.
-    pub async fn explain_flag(
-        &self,
-        who: &Who,
-        environment: &str,
-        key: &str,
-        body: &ContextBody,
-    ) -> Result<switchback_core::Explanation, AppError> {
-        who.must(Role::Viewer, environment, "look at flags")?;
-        let snapshot = self.hub.feed(environment, None).await?.current();
-        if !snapshot.document.flags.contains_key(key) {
-            return Err(AppError::NotFound { kind: "flag", key: key.to_owned() });
-        }
-        let context = body.to_context(self.clock.now(), 0);
-        Ok(snapshot.ruleset.explain(key, &context))
     }
 
     async fn change_flag(

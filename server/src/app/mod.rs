@@ -4,6 +4,7 @@
 pub mod brake;
 pub mod bulk;
 pub mod clients;
+pub mod contexts;
 pub mod diff;
 mod emergency;
 pub mod environments;
@@ -22,6 +23,7 @@ pub mod tasks;
 pub mod tokens;
 pub mod usage;
 pub mod users;
+pub mod visits;
 pub mod who;
 
 use std::collections::BTreeMap;
@@ -72,6 +74,8 @@ pub struct App {
     pub(crate) brake: SignInBrake,
     pub(crate) emergency: EmergencyJournal,
     pub(crate) sessions: SessionCache,
+    pub(crate) visits: visits::Seen,
+    pub(crate) contexts: contexts::Recent,
     pub(crate) usage: usage::Counts,
     pub(crate) impact: impact::Figures,
     /// Slows down browsers that ask far too often.
@@ -110,6 +114,8 @@ impl App {
             emergency: EmergencyJournal::open(&config.data_dir),
             sessions: SessionCache::default(),
             brake: SignInBrake::new(config.sign_in.free_attempts),
+            visits: visits::Seen::default(),
+            contexts: contexts::Recent::default(),
             usage: usage::Counts::default(),
             impact: impact::Figures::default(),
             brake_of_browsers: Brake::default(),

@@ -18,6 +18,7 @@ use actix_ws::{
 };
 use bytestring::ByteString;
 use futures_util::{FutureExt as _, StreamExt as _};
+use switchback_core::Context;
 use switchback_core::model::{Document, Millis, Revision};
 use switchback_core::wire::{ClientFrame, Hello, ServerFrame};
 use switchback_store::{TokenKind, TokenRow};
@@ -202,10 +203,14 @@ async fn take_place(app: &App, token: &TokenRow, hello: Hello) -> Result<Place, 
     if app.is_revoked(&token.id) {
         return Err(End::Goodbye("revoked", None));
     }
+    let context = is_browser.then(|| Box::new(hello.context.unwrap_or_default()));
+    if let Some(context) = &context {
+        app.contexts.note(&token.environment, &Context::from(&**context));
+    }
     Ok(Place {
         member,
         sent: hello.epoch.zip(hello.revision).filter(|_| !is_browser),
-        context: is_browser.then(|| Box::new(hello.context.unwrap_or_default())),
+        context,
         now,
     })
 }

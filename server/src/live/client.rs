@@ -159,6 +159,7 @@ impl Client {
     pub fn view(&self, node: &str) -> ClientView {
         ClientView {
             id: format!("{node}.{}", self.id),
+            token_id: self.token_id.clone(),
             kind: self.kind.to_owned(),
             app: self.app.clone(),
             app_version: self.app_version.clone(),
@@ -181,6 +182,9 @@ impl Client {
 pub struct ClientView {
     /// Node and number.
     pub id: String,
+    /// The token that it came with.
+    #[serde(default)]
+    pub token_id: String,
     /// `server` or `browser`.
     pub kind: String,
     /// The app's name.

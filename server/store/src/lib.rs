@@ -23,6 +23,7 @@ mod segments;
 mod tokens;
 mod usage;
 mod users;
+mod visits;
 
 pub use changes::{Change, ChangeFilter, Stamp};
 pub use db::{Db, Dialect};
@@ -91,6 +92,7 @@ impl Store {
             impact::ALL,
             usage::ALL,
             users::ALL,
+            visits::ALL,
         ]
         .into_iter()
         .flatten()

@@ -31,7 +31,7 @@ macro_rules! steps {
     };
 }
 
-const STEPS: &[Step] = steps![1 "0001_init"];
+const STEPS: &[Step] = steps![1 "0001_init", 2 "0002_visits"];
 
 struct Step {
     version: i64,

@@ -17,6 +17,30 @@ const APPS: [(&str, &str, &str); 5] = [
     ("accounts", "4.0.3", "server"),
 ];
 const CLIENTS: usize = 60;
+/// A desk and a phone, light and dark: the file's ending, width, height, dark.
+const LOOKS: [(&str, u32, u32, bool); 4] = [
+    ("light", 1280, 900, false),
+    ("dark", 1280, 900, true),
+    ("phone", 390, 844, false),
+    ("phone-dark", 390, 844, true),
+];
+/// A playbook with a step that takes a second person.
+const ASKED: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: session-reset, title: End the old sign-in, owner: team-auth, description: Takes the old sign-in away for good.}
+spec:
+  deadline: 10m
+  steps:
+    - id: off
+      title: Take the new sign-in away
+      danger: true
+      approve: {roles: [admin], min: 1, timeout: 5m, on_timeout: stop, message: Take the new sign-in away from everybody?}
+      flag.set: {key: auth_rollout, value: false}
+    - id: told
+      title: Every client knows
+      flag.ack: {at_least: 99%, within: 10s}
+";
 
 #[tokio::main]
 async fn main() {
@@ -24,7 +48,13 @@ async fn main() {
         std::env::args().nth(1).map_or_else(|| PathBuf::from("docs/screenshots"), PathBuf::from);
     std::fs::create_dir_all(&folder).unwrap();
     let backend = Backend::sqlite();
-    let server = Server::start(&backend);
+    let runbooks = backend.folder.path().join("runbooks");
+    std::fs::create_dir(&runbooks).unwrap();
+    std::fs::write(runbooks.join("session-reset.yaml"), ASKED).unwrap();
+    let runbooks = runbooks.display().to_string();
+    let server =
+        Server::start_on(&backend, "127.0.0.1:0", &[("SWITCHBACK_RUNBOOKS_DIR", &runbooks)]);
+    been_there(&backend).await;
     let clients = connect(&server).await;
     fill(&server.api()).await;
     for client in &clients {
@@ -41,8 +71,9 @@ async fn main() {
     let calm = [
         "",
         "/flags",
+        "/flags?bulk=turn_off&flag=auth_rollout&flag=image_cdn",
         "/flags/new_checkout",
-        "/flags/new_checkout?tab=try&user_id=user-7&platform=ios&groups=beta",
+        "/flags/new_checkout?tab=try&asked=1&user_id=user-7&platform=ios&groups=beta&scope=all",
         "/flags/auth_rollout?tab=history",
         "/clients",
         "/playbooks",
@@ -53,6 +84,7 @@ async fn main() {
     let names = [
         "overview",
         "flags",
+        "flags-bulk",
         "flag",
         "try",
         "history",
@@ -65,9 +97,23 @@ async fn main() {
     for (page, name) in calm.iter().zip(names) {
         shoot(&browser, &format!("{}/ui/production{page}", server.url), &folder, name).await;
     }
-    for page in ["tokens", "people", "environments"] {
+    for page in ["tokens", "people", "projects", "environments"] {
         shoot(&browser, &format!("{}/ui/settings/{page}", server.url), &folder, page).await;
     }
+
+    let seen = server.api().get("/api/v1/environments/production/clients?limit=1").await;
+    let client = seen["items"][0]["id"].as_str().unwrap();
+    shoot(&browser, &format!("{}/ui/production/clients/{client}", server.url), &folder, "client")
+        .await;
+    edit(&browser, &server, &folder).await;
+    let body = json!({"environment": "production", "reason": "tokens of the old sign-in are out"});
+    let run = server.api().post("/api/v1/playbooks/session-reset/runs", body).await;
+    let url = format!("{}/ui/production/runs/{}", server.url, run["id"].as_str().unwrap());
+    browser.open(&url).await;
+    browser.see("#run-state", "Waits").await;
+    shoot(&browser, &url, &folder, "approval").await;
+    browser.hold_until("#cancel-hold", "/runs/").await;
+    browser.open(&url).await;
 
     let body = json!({"environment": "production", "reason": "Sign-in fails for one user in three since 14:02"});
     let run = server.api().post("/api/v1/playbooks/auth-rollback/runs", body).await;
@@ -83,6 +129,40 @@ async fn main() {
     shoot(&browser, &format!("{}/status", server.url), &folder, "status").await;
     browser.quit().await;
     drop(clients);
+}
+
+/// Makes the administrator one who was here three hours ago, before anybody changed anything.
+async fn been_there(backend: &Backend) {
+    for sql in [
+        "UPDATE change_log SET at = at - 14400000",
+        "INSERT INTO visits (user_id, environment, seen_at) SELECT id, 'production', created_at - 10800000 FROM users",
+    ] {
+        backend.tamper(sql).await;
+    }
+}
+
+/// The rules with unsaved changes, tried on contexts that asked before.
+async fn edit(browser: &Browser, server: &Server, folder: &Path) {
+    let flag = "/api/v1/environments/production/flags/search_ranking";
+    let seen = server.api().get(flag).await["revision"].clone();
+    let variants = json!([
+        {"name": "bought", "weight": 50, "overrides": [{"field": "user_id", "values": ["ada", "grace"]}]},
+        {"name": "clicked", "weight": 50}]);
+    let state = json!({"enabled": true, "variants": variants, "rules": [
+        {"id": "web", "platforms": ["web"], "percent": 10}, {"id": "rest", "percent": 1}]});
+    let body = json!({"state": state, "revision": seen, "reason": "a first look"});
+    server.api().put(&format!("{flag}/state"), body).await;
+    for n in 0..400 {
+        let context = json!({"user_id": format!("user-{n}"), "platform": "web"});
+        server.api().post(&format!("{flag}/explain"), context).await;
+    }
+    for (suffix, width, height, dark) in LOOKS {
+        browser.look(Look { width, height, dark }).await;
+        browser.open(&format!("{}/ui/production/flags/search_ranking", server.url)).await;
+        browser.fill("#rule-0-percent", "50").await;
+        browser.see("#moved", "would change").await;
+        browser.shoot(&folder.join(format!("rules-{suffix}.png"))).await;
+    }
 }
 
 async fn connect(server: &Server) -> Vec<Switchback> {
@@ -141,12 +221,7 @@ async fn fill(api: &Api) {
 }
 
 async fn shoot(browser: &Browser, url: &str, folder: &Path, name: &str) {
-    for (suffix, width, height, dark) in [
-        ("light", 1280, 900, false),
-        ("dark", 1280, 900, true),
-        ("phone", 390, 844, false),
-        ("phone-dark", 390, 844, true),
-    ] {
+    for (suffix, width, height, dark) in LOOKS {
         browser.look(Look { width, height, dark }).await;
         browser.open(url).await;
         browser.find("body").await;

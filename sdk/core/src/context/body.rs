@@ -11,7 +11,7 @@ use crate::model::Millis;
 
 /// A context as JSON: from the API, the tester page, or a browser's `hello`.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ContextBody {
     /// The user.
@@ -64,6 +64,36 @@ impl<'a> From<&'a ContextBody> for Context<'a> {
     }
 }
 
+/// A copy to keep: without the time, the draw and the environment.
+impl From<&Context<'_>> for ContextBody {
+    fn from(context: &Context<'_>) -> Self {
+        let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        let properties = context.properties.iter();
+        Self {
+            user_id: text(&context.user_id),
+            session_id: text(&context.session_id),
+            groups: context.groups.iter().map(|name| name.to_string()).collect(),
+            platform: text(&context.platform),
+            app_version: context.app_version.as_ref().map(|version| version.text().to_owned()),
+            country: text(&context.country),
+            remote_address: context.remote_address.as_ref().map(|own| own.text.to_string()),
+            app_name: text(&context.app_name),
+            properties: properties.map(|(name, value)| (name.to_string(), json(value))).collect(),
+        }
+    }
+}
+
+fn json(property: &Property<'_>) -> Value {
+    match property {
+        Property::Text(text) => Value::from(text.as_ref()),
+        Property::Bool(value) => Value::Bool(*value),
+        Property::Number { value, text } => {
+            serde_json::from_str(text).unwrap_or_else(|_| Value::from(*value))
+        }
+        Property::List(list) => list.iter().map(|text| Value::from(text.as_ref())).collect(),
+    }
+}
+
 fn property(value: &Value) -> Option<Property<'_>> {
     match value {
         Value::String(text) => Some(Property::from(text.as_str())),
@@ -84,5 +114,23 @@ fn element(value: &Value) -> Option<Cow<'_, str>> {
         Value::Number(number) if number.is_f64() => Some(Cow::Owned(number.as_f64()?.to_string())),
         Value::Number(number) => Some(Cow::Owned(number.to_string())),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_context_that_was_kept_is_the_same_again() {
+        let body: ContextBody = serde_json::from_value(json!({
+            "user_id": "u1", "groups": ["beta", "staff"], "app_version": "3.2", "remote_address": "10.0.0.7",
+            "properties": {"plan": "gold", "age": 41, "share": 0.5, "paid": true, "tags": ["a", "b"]},
+        }))
+        .unwrap();
+
+        assert_eq!(ContextBody::from(&Context::from(&body)), body);
     }
 }

@@ -9,6 +9,7 @@ use switchback_core::model::{FlagState, Percent};
 use switchback_store::{ChangedFlag, FlagRecord, FlagRow, UsageRow};
 
 use crate::app::AppError;
+use crate::app::contexts::{Decided, Moved};
 use crate::app::diff::Difference;
 use crate::app::flags::{FlagDescription, FlagDraft, FlagFilter, HistoryRow, StateWrite};
 use crate::http::State;
@@ -42,6 +43,10 @@ pub fn endpoints() -> Vec<Endpoint> {
             "What a state would change. Changes nothing." body FlagState => Vec<Difference>;
         post "/api/v1/environments/{environment}/flags/{flag}/explain" explain_flag
             "Why a context gets what it gets, rule by rule." body ContextBody => switchback_core::Explanation;
+        post "/api/v1/environments/{environment}/flags/{flag}/try" try_flag
+            "What a state would change for the contexts that this node saw last. Changes nothing." body FlagState => Moved;
+        post "/api/v1/environments/{environment}/evaluate" decide_all
+            "What a context gets from every flag." body ContextBody => Vec<Decided>;
         get "/api/v1/environments/{environment}/flags/{flag}/usage" flag_usage
             "Evaluations by minute and outcome, for the last day." => Vec<UsageRow>;
     }
@@ -278,6 +283,25 @@ async fn explain_flag(
     body: Json<ContextBody>,
 ) -> Answer<switchback_core::Explanation> {
     Ok(Json(app.explain_flag(&caller.0, &path.0, &path.1, &body).await?))
+}
+
+async fn try_flag(
+    app: Data<State>,
+    caller: Caller,
+    path: InEnvironment,
+    body: Json<FlagState>,
+) -> Answer<Moved> {
+    app.preview_flag(&caller.0, &path.0, &path.1, &body).await?;
+    Ok(Json(app.try_on_recent(&caller.0, &path.0, &path.1, &body).await?))
+}
+
+async fn decide_all(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<ContextBody>,
+) -> Answer<Vec<Decided>> {
+    Ok(Json(app.decide_all(&caller.0, &path, &body).await?))
 }
 
 async fn flag_usage(

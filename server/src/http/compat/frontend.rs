@@ -100,7 +100,7 @@ async fn answer(
     let snapshot = guest.feed.current();
     guest.note(request, Protocol::UnleashFrontend, Some(snapshot.document.revision));
     let asker = Asker::of(&guest, request, &context);
-    let decided = snapshot.decide_front(&asker.context(&context), also_off);
+    let decided = snapshot.decide_front(&asker.context(&guest, &context), also_off);
     let etag = format!("\"{:016x}\"", decided.digest);
     if is_known(request, &etag) {
         return Ok(not_modified(&etag));
@@ -118,7 +118,7 @@ async fn answer_one(
     let snapshot = guest.feed.current();
     guest.note(request, Protocol::UnleashFrontend, Some(snapshot.document.revision));
     let asker = Asker::of(&guest, request, &context);
-    let Some(body) = snapshot.front_flag(name, &asker.context(&context)) else {
+    let Some(body) = snapshot.front_flag(name, &asker.context(&guest, &context)) else {
         let message = format!("there is no flag `{name}`");
         return Err(Refusal::new(StatusCode::NOT_FOUND, "FLAG_NOT_FOUND", message));
     };
@@ -148,7 +148,7 @@ impl Asker {
         }
     }
 
-    fn context<'a>(&'a self, context: &'a Map<String, Value>) -> Context<'a> {
+    fn context<'a>(&'a self, guest: &Guest, context: &'a Map<String, Value>) -> Context<'a> {
         let peer = Peer {
             remote_address: Some(&self.address),
             now_ms: self.now_ms,
@@ -156,6 +156,7 @@ impl Asker {
             fills: true,
         };
         let context = context_of(context, peer);
+        guest.see(&context);
         match &self.session {
             Some(session) => context.session_id(session.as_str()),
             None => context,

@@ -20,6 +20,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use serde_json::json;
+use switchback_core::Context;
 use switchback_store::{TokenKind, TokenRow};
 
 use super::State;
@@ -262,6 +263,11 @@ impl Guest {
         }
         let message = format!("more than {per_second} requests a second from one address");
         Err(Refusal::later(StatusCode::TOO_MANY_REQUESTS, 1, message))
+    }
+
+    /// Keeps whom it asked for, for trying changes on.
+    fn see(&self, context: &Context<'_>) {
+        self.app.contexts.note(&self.token.environment, context);
     }
 
     /// Notes that the client asked, for the page of clients. `has`: what it was answered.

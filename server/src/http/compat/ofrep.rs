@@ -47,6 +47,7 @@ async fn evaluate(
     let draw = u32::from_le_bytes(random());
     let context = context_of(&body, Some(&address), guest.app.clock.now(), draw)
         .map_err(|message| Refusal::bad("INVALID_CONTEXT", message).about(&key))?;
+    guest.see(&context);
     let Some(flag) = snapshot.ruleset.index_of(&key) else {
         let message = format!("there is no flag `{key}`");
         return Err(Refusal::new(StatusCode::NOT_FOUND, "FLAG_NOT_FOUND", message).about(&key));
@@ -82,6 +83,7 @@ async fn evaluate_all(
     let draw = u32::from_le_bytes(random());
     let context = context_of(&body, Some(&address), guest.app.clock.now(), draw)
         .map_err(|message| Refusal::bad("INVALID_CONTEXT", message))?;
+    guest.see(&context);
     let ruleset = &snapshot.ruleset;
     let flags: Vec<Value> = ruleset
         .keys()

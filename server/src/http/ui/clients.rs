@@ -1,14 +1,18 @@
 //! Connected clients: how far the newest revision has come, and who is missing.
 
+use actix_web::http::StatusCode;
 use actix_web::web::Path;
 use askama::Template;
+use switchback_store::ChangeFilter;
 
 use super::fields::Fields;
 use super::frame::Frame;
 use super::live::{Converged, Delay, delays};
+use super::timeline::Event;
 use super::visit::Visit;
 use super::words::{self, Words};
-use super::{Answer, ok};
+use super::{Answer, html, ok};
+use crate::app::AppError;
 use crate::live::convergence::AppShare;
 use crate::live::{ClientView, Convergence};
 
@@ -41,12 +45,8 @@ impl ClientsPage {
         ms.map_or_else(|| "–".to_owned(), words::duration)
     }
 
-    /// How far behind it may be.
     fn staleness(&self, client: &ClientView) -> String {
-        match i64::try_from(client.interval_ms) {
-            Ok(0) | Err(_) => "told at once".to_owned(),
-            Ok(ms) => format!("asks every {}", words::duration(ms)),
-        }
+        staleness(client)
     }
 
     fn or_dash<'a>(&self, text: &'a str) -> &'a str {
@@ -78,6 +78,104 @@ pub async fn page(visit: Visit, path: Path<String>, query: Fields) -> Answer {
         frame,
     };
     ok(&page)
+}
+
+/// What a client has not confirmed yet is listed up to here.
+const MISSING_MAX: usize = 20;
+
+#[derive(Template)]
+#[template(path = "pages/client.html")]
+struct ClientPage {
+    frame: Frame,
+    id: String,
+    sentence: Words,
+    tone: &'static str,
+    /// `None`: it is gone.
+    client: Option<ClientView>,
+    facts: Vec<(&'static str, Words)>,
+    /// Changes that it has not confirmed, newest first.
+    missing: Vec<Event>,
+}
+
+/// `GET /ui/{environment}/clients/{client}`.
+pub async fn one(visit: Visit, path: Path<(String, String)>) -> Answer {
+    let (environment, id) = path.into_inner();
+    let frame = visit.frame(&environment, "clients", "A client").await?;
+    let Some(client) = visit.find_client(&visit.who, &environment, &id).await? else {
+        let sentence = Words::say("This client is not connected here any more. ")
+            .and("It may have come back under another number, or be at another node.");
+        let (facts, missing) = (Vec::new(), Vec::new());
+        let page = ClientPage { frame, id, sentence, tone: "", client: None, facts, missing };
+        return html(StatusCode::NOT_FOUND, &page);
+    };
+    let newest = visit.hub.convergence_here(&environment, None).revision;
+    let lags = client.acked_revision < newest;
+    let missing =
+        if lags { missing(&visit, &frame, client.acked_revision).await? } else { Vec::new() };
+    let (sentence, tone) = state_of(&frame, &client, newest);
+    let token = match visit.list_tokens(&visit.who).await {
+        Ok(tokens) => tokens.into_iter().find(|token| token.id == client.token_id),
+        Err(AppError::Forbidden { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let text = |text: &str| Words::say(if text.is_empty() { "–" } else { text });
+    let mut facts = vec![
+        ("App", text(&format!("{} {}", client.app, client.app_version))),
+        ("Instance", Words::default().code(&client.instance)),
+        ("Platform", text(&client.platform)),
+        ("SDK", text(&client.sdk)),
+        (
+            "How it hears",
+            Words::say(client.protocol.label()).and(&format!(", {}", staleness(&client))),
+        ),
+        ("Sees", text(if client.kind == "browser" { "evaluated values only" } else { "rules" })),
+        ("Connected", Words::default().when(client.connected_at, frame.now)),
+        ("Last heard", Words::default().when(client.last_seen_at, frame.now)),
+        ("Evaluations", text(&words::number(client.evaluations))),
+        ("Node", Words::default().code(client.id.rsplit_once('.').map_or("", |(node, _)| node))),
+    ];
+    if let Some(token) = token {
+        facts.push(("Token", Words::default().link("/ui/settings/tokens", &token.name)));
+    }
+    ok(&ClientPage { frame, id, sentence, tone, client: Some(client), facts, missing })
+}
+
+/// Changes after the revision that a client confirmed.
+async fn missing(visit: &Visit, frame: &Frame, has: u64) -> Result<Vec<Event>, AppError> {
+    let filter = ChangeFilter {
+        environment: Some(frame.environment.clone()),
+        limit: MISSING_MAX as i64,
+        ..ChangeFilter::default()
+    };
+    let changes = visit.list_changes(&visit.who, &filter).await?.into_iter().map(|row| row.change);
+    let newer = changes.filter(|change| change.revision.is_some_and(|revision| revision > has));
+    Ok(newer.map(|change| Event::of_change(&change, &frame.url(""))).collect())
+}
+
+fn state_of(frame: &Frame, client: &ClientView, newest: u64) -> (Words, &'static str) {
+    let name = [client.app.as_str(), "A client"].into_iter().find(|name| !name.is_empty());
+    let name = format!("{} of {}", name.unwrap_or_default(), frame.name);
+    if client.acked_revision >= newest {
+        let took = client.ack_delay_ms.map(words::duration);
+        let took =
+            took.map(|text| format!(", and said so {text} after it was made")).unwrap_or_default();
+        let words = Words::default().strong(&name);
+        return (words.and(&format!(" has the newest revision, r{newest}{took}.")), "");
+    }
+    let words = Words::default().strong(&format!("{name} lags:"));
+    let has = match client.acked_revision {
+        0 => "it has not confirmed any revision yet".to_owned(),
+        has => format!("it last confirmed r{has}"),
+    };
+    (words.and(&format!(" {has}; the newest is r{newest}.")), "attention")
+}
+
+/// How far behind it may be.
+fn staleness(client: &ClientView) -> String {
+    match i64::try_from(client.interval_ms) {
+        Ok(0) | Err(_) => "told at once".to_owned(),
+        Ok(ms) => format!("asks every {}", words::duration(ms)),
+    }
 }
 
 fn sentence(frame: &Frame, found: &Convergence) -> (Words, &'static str) {

@@ -10,7 +10,7 @@ use switchback_playbook::units;
 use super::fields::{Fields, split};
 use super::words::format_at;
 use crate::app::{AppError, Wrong};
-pub use parts::{ConstraintDraft, PrerequisiteDraft, VariantDraft, read_value};
+pub use parts::{ConstraintDraft, OverrideDraft, PrerequisiteDraft, VariantDraft, read_value};
 use parts::{
     join, keep, moment, prerequisite_draft, read_variants, to_variants, value_text, variant_draft,
 };
@@ -198,6 +198,7 @@ impl StateDraft {
                     ..RuleDraft::default()
                 });
             }
+            ("rule", "move") => self.carry_rule(at(2), at(3)),
             ("rule", _) => self.move_rule(verb, at(2)),
             ("constraint", "add") => {
                 if let Some(rule) = at(2).and_then(|index| self.rules.get_mut(index)) {
@@ -237,6 +238,22 @@ impl StateDraft {
                 }
                 (index, _) => remove(&mut self.variants, index.or(at(2))),
             },
+            ("override", "add") => {
+                let place = parts.get(2).copied().unwrap_or_default();
+                if let Some((id, variant)) = self.variant_mut(place, at(3)) {
+                    let focus = format!("{id}-override-{}", variant.overrides.len());
+                    let field = "user_id".to_owned();
+                    variant.overrides.push(OverrideDraft { field, values: String::new() });
+                    self.focus = focus;
+                }
+            }
+            ("override", "remove") => {
+                let place = parts.get(2).copied().unwrap_or_default();
+                if let Some((id, variant)) = self.variant_mut(place, at(3)) {
+                    remove(&mut variant.overrides, at(4));
+                    self.focus = format!("{id}-override-add");
+                }
+            }
             ("prerequisite", "add") => {
                 self.focus = format!("prerequisite-{}", self.prerequisites.len());
                 let state = "on".to_owned();
@@ -245,6 +262,31 @@ impl StateDraft {
             }
             ("prerequisite", "remove") => remove(&mut self.prerequisites, at(2)),
             _ => {}
+        }
+    }
+
+    /// A variant of a rule, or of the flag itself (`-`), with the id of its first field.
+    fn variant_mut(
+        &mut self,
+        rule: &str,
+        index: Option<usize>,
+    ) -> Option<(String, &mut VariantDraft)> {
+        let index = index?;
+        if rule == "-" {
+            return Some((format!("variant-{index}"), self.variants.get_mut(index)?));
+        }
+        let rule: usize = rule.parse().ok()?;
+        let variant = self.rules.get_mut(rule)?.variants.get_mut(index)?;
+        Some((format!("rule-{rule}-variant-{index}"), variant))
+    }
+
+    /// Takes a rule out and puts it where another one stands.
+    fn carry_rule(&mut self, from: Option<usize>, to: Option<usize>) {
+        let (Some(from), Some(to)) = (from, to) else { return };
+        if from < self.rules.len() && to < self.rules.len() {
+            let rule = self.rules.remove(from);
+            self.rules.insert(to, rule);
+            self.focus = format!("rule-{to}-percent");
         }
     }
 
@@ -391,6 +433,33 @@ mod tests {
 
         let ids: Vec<_> = draft.rules.iter().map(|rule| rule.id.as_str()).collect();
         assert_eq!(ids, ["rest", "beta", "rule-3"]);
+    }
+
+    #[test]
+    fn a_rule_is_carried_to_where_another_stands() {
+        let mut draft = StateDraft::of(&state(), ValueType::Boolean);
+        draft.apply("rule.add");
+
+        draft.apply("rule.move.2.0");
+        draft.apply("rule.move.0.7");
+
+        let ids: Vec<_> = draft.rules.iter().map(|rule| rule.id.as_str()).collect();
+        assert_eq!(ids, ["rule-3", "beta", "rest"]);
+    }
+
+    #[test]
+    fn whom_a_variant_is_always_given_to_has_fields() {
+        let mut draft = StateDraft::of(&state(), ValueType::Boolean);
+
+        draft.apply("variant.add");
+        draft.apply("override.add.-.0");
+        draft.apply("override.add.0.0");
+        draft.apply("override.remove.0.0.0");
+        draft.apply("override.add.9.0");
+
+        assert_eq!(draft.variants[0].overrides[0].field, "user_id");
+        assert_eq!(draft.rules[0].variants[0].overrides.len(), 1);
+        assert_eq!(draft.rules[0].variants[0].overrides[0].values, "");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::timeline::did;
 use super::visit::Visit;
 use super::words::{self, Words, format_at};
 use crate::app::AppError;
+use crate::app::contexts::Decided;
 use crate::app::environments::difference_of;
 
 /// A context and what it gets.
@@ -21,6 +22,10 @@ pub struct TryIt {
     pub context: ContextBody,
     pub properties: String,
     pub explanation: Option<Explanation>,
+    /// What every flag gives, when that was asked.
+    pub all: Option<Vec<Decided>>,
+    /// The question, as other flags' pages take it.
+    pub question: String,
     pub faults: Faults,
 }
 
@@ -62,12 +67,16 @@ impl TryIt {
             properties,
         };
         let asked = query.some("asked").is_some() && faults.none();
-        let explanation = if asked {
-            Some(visit.explain_flag(&visit.who, environment, key, &context).await?)
-        } else {
-            None
-        };
-        Ok(Self { context, properties: query.text("properties").to_owned(), explanation, faults })
+        let (mut explanation, mut all) = (None, None);
+        if asked {
+            explanation = Some(visit.explain_flag(&visit.who, environment, key, &context).await?);
+        }
+        if asked && query.text("scope") == "all" {
+            all = Some(visit.decide_all(&visit.who, environment, &context).await?);
+        }
+        let question = visit.request.query_string().replace("&scope=all", "");
+        let properties = query.text("properties").to_owned();
+        Ok(Self { context, properties, explanation, all, question, faults })
     }
 
     /// A field's text.

@@ -22,6 +22,7 @@ mod log;
 mod outage;
 mod overview;
 mod playbooks;
+mod projects;
 mod restore;
 mod rules;
 mod run;
@@ -29,6 +30,7 @@ mod run_view;
 mod segments;
 mod settings;
 mod sign_in;
+mod since;
 mod timeline;
 mod visit;
 pub(crate) mod words;
@@ -79,6 +81,8 @@ fn settings_routes(config: &mut web::ServiceConfig) {
         .route("/settings/tokens", get().to(settings::tokens))
         .route("/settings/tokens", post().to(settings::make_token))
         .route("/settings/tokens/{token}/revoke", post().to(settings::revoke_token))
+        .route("/settings/projects", get().to(projects::page))
+        .route("/settings/projects", post().to(projects::make))
         .route("/settings/environments", get().to(settings::environments))
         .route("/settings/environments", post().to(settings::make_environment))
         .route("/settings/environments/{key}/protection", post().to(settings::protect));
@@ -106,6 +110,7 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/segments/{segment}", post().to(segments::edit))
         .route("/segments/{segment}/delete", post().to(segments::delete))
         .route("/clients", get().to(clients::page))
+        .route("/clients/{client}", get().to(clients::one))
         .route("/playbooks", get().to(playbooks::page))
         .route("/playbooks/{playbook}", get().to(playbooks::one))
         .route("/playbooks/{playbook}", post().to(playbooks::start))

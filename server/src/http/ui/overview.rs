@@ -7,6 +7,7 @@ use switchback_store::{ChangeFilter, FlagRow, Impact, Incident, RunFilter, RunRo
 use super::flags::{is_on, share_of};
 use super::frame::Frame;
 use super::live::Converged;
+use super::since::Since;
 use super::timeline::{Timeline, did, if_allowed};
 use super::visit::Visit;
 use super::words::{self, Words};
@@ -34,6 +35,7 @@ pub struct Pulse {
 struct OverviewPage {
     frame: Frame,
     pulse: Pulse,
+    since: Option<Since>,
     timeline: Timeline,
 }
 
@@ -49,8 +51,9 @@ enum Mode {
 pub async fn page(visit: Visit, path: Path<String>) -> Answer {
     let frame = visit.frame(&path, "overview", "Overview").await?;
     let pulse = Pulse::of(&visit, &frame).await?;
+    let since = Since::of(&visit, &path).await?;
     let timeline = Timeline::of(&visit, &path).await?;
-    ok(&OverviewPage { frame, pulse, timeline })
+    ok(&OverviewPage { frame, pulse, since, timeline })
 }
 
 impl Pulse {

@@ -10,9 +10,10 @@ use super::draft::{PLATFORMS, StateDraft};
 use super::fields::{Faults, Fields};
 use super::flag::{self, Tab};
 use super::visit::{Toast, Visit};
-use super::words::Words;
+use super::words::{self, Words};
 use super::{Answer, unprocessable};
 use crate::app::AppError;
+use crate::app::contexts::Moved;
 use crate::app::environments::difference_of;
 use crate::app::flags::{FlagFilter, StateWrite};
 
@@ -25,6 +26,8 @@ pub struct Editor {
     pub faults: Faults,
     /// What saving would change; `None` while the form does not make a state.
     pub differences: Option<Vec<DiffLine>>,
+    /// What saving would do to the contexts seen last; `None` while there is nothing to save.
+    pub moved: Option<Moved>,
     /// What others changed since the person looked.
     pub meanwhile: Vec<Meanwhile>,
     pub is_boolean: bool,
@@ -62,6 +65,7 @@ impl Editor {
             reason: String::new(),
             faults: Faults::default(),
             differences: Some(Vec::new()),
+            moved: None,
             meanwhile: Vec::new(),
             is_boolean: row.flag.value_type == ValueType::Boolean,
             segments: segments.into_iter().map(|row| row.segment.key.to_string()).collect(),
@@ -125,6 +129,33 @@ impl Editor {
             }
         })
         .collect()
+    }
+
+    /// What a save would do to the contexts seen last, in words.
+    pub fn moved_words(&self, moved: &Moved) -> Words {
+        if moved.of == 0 {
+            return Words::say("No context was seen here lately to try this on.");
+        }
+        let of = match moved.of {
+            1 => "the one context".to_owned(),
+            more => format!("the last {} contexts", words::number(more)),
+        };
+        if moved.changed == 0 {
+            return Words::say(&format!("None of {of} seen here would get anything else."));
+        }
+        let words = Words::default().strong(&words::number(moved.changed));
+        let mut parts = Vec::new();
+        if moved.to_on > 0 {
+            parts.push(format!("{} on", words::number(moved.to_on)));
+        }
+        if moved.to_off > 0 {
+            parts.push(format!("{} off", words::number(moved.to_off)));
+        }
+        let other = moved.changed - moved.to_on - moved.to_off;
+        if other > 0 {
+            parts.push(format!("{} another value", words::number(other)));
+        }
+        words.and(&format!(" of {of} seen here would change: {}.", words::list(&parts, "and")))
     }
 
     /// Whether there is anything to save.
@@ -191,7 +222,11 @@ pub async fn edit(visit: Visit, path: Path<(String, String)>, form: Fields) -> A
     } else if let Err(error) = visit.preview_flag(&visit.who, &environment, &key, &state).await {
         editor.faults.0.extend(Faults::of(error)?.0);
     }
-    editor.differences = Some(lines(&difference_of(&row.state, &state)));
+    let differences = difference_of(&row.state, &state);
+    if !differences.is_empty() && editor.faults.none() {
+        editor.moved = Some(visit.try_on_recent(&visit.who, &environment, &key, &state).await?);
+    }
+    editor.differences = Some(lines(&differences));
     if editor.faults.none() || action != "json" {
         let shown = FlagState { killed: false, ..state };
         editor.json = serde_json::to_string_pretty(&shown).unwrap_or_default();

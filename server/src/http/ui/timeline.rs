@@ -113,6 +113,31 @@ fn name_of(change: &Change) -> String {
     find(&change.after).or_else(|| find(&change.before)).unwrap_or_else(|| change.subject.clone())
 }
 
+impl Event {
+    /// A change, as a row.
+    pub fn of_change(change: &Change, base: &str) -> Self {
+        let tone = if change.emergency { "bad" } else { "plain" };
+        let (at, reason) = (change.at, change.reason.clone());
+        Self { at, kind: "Change", tone, words: did(change, base), reason }
+    }
+
+    /// A run, as a row.
+    pub fn of_run(run: &RunRow, base: &str) -> Self {
+        let words = Words::say(&format!("{} ran ", run.requested_by))
+            .link(&format!("{base}/runs/{}", run.id), &run.title)
+            .and(&format!(": {}", words::title(&run.state).to_lowercase()));
+        Self { at: run.created_at, kind: "Run", tone: "warn", words, reason: run.reason.clone() }
+    }
+
+    /// An incident's beginning, as a row.
+    pub fn of_incident(incident: &Incident, base: &str) -> Self {
+        let link = format!("{base}/incidents/{}", incident.id);
+        let words = Words::say("Opened: ").link(&link, &incident.name);
+        let tone = if incident.resolved_at.is_none() { "bad" } else { "plain" };
+        Self { at: incident.created_at, kind: "Incident", tone, words, reason: String::new() }
+    }
+}
+
 impl Timeline {
     /// Reads the last day of an environment.
     pub async fn of(visit: &Visit, environment: &str) -> Result<Self, AppError> {
@@ -162,9 +187,7 @@ impl Timeline {
                 change.subject
             );
             marks.push(Mark { x: x(change.at), width: 3.0, y: 6, class, label });
-            let (at, reason) = (change.at, change.reason.clone());
-            let tone = if change.emergency { "bad" } else { "plain" };
-            events.push(Event { at, kind: "Change", tone, words: did(change, base), reason });
+            events.push(Event::of_change(change, base));
         }
         for run in runs {
             let (from, until) = (x(run.created_at), x(run.finished_at.unwrap_or(now)));
@@ -177,11 +200,7 @@ impl Timeline {
                 class: "run",
                 label,
             });
-            let words = Words::say(&format!("{} ran ", run.requested_by))
-                .link(&format!("{base}/runs/{}", run.id), &run.title)
-                .and(&format!(": {}", words::title(&run.state).to_lowercase()));
-            let (at, reason) = (run.created_at, run.reason.clone());
-            events.push(Event { at, kind: "Run", tone: "warn", words, reason });
+            events.push(Event::of_run(run, base));
         }
         for incident in incidents {
             let (from, until) = (x(incident.created_at), x(incident.resolved_at.unwrap_or(now)));
@@ -193,17 +212,8 @@ impl Timeline {
                 class: "incident",
                 label,
             });
-            let link = format!("{base}/incidents/{}", incident.id);
-            let words = Words::say("Opened: ").link(&link, &incident.name);
-            let tone = if incident.resolved_at.is_none() { "bad" } else { "plain" };
             if incident.created_at >= now - DAY_MS {
-                events.push(Event {
-                    at: incident.created_at,
-                    kind: "Incident",
-                    tone,
-                    words,
-                    reason: String::new(),
-                });
+                events.push(Event::of_incident(incident, base));
             }
         }
         events.sort_by_key(|event| std::cmp::Reverse(event.at));

@@ -104,6 +104,9 @@ impl Visit {
         let all = self.app.list_environments(&self.who).await?;
         let own = self.app.get_environment(environment).await?;
         self.who.must(Role::Viewer, environment, "look")?;
+        if let Err(error) = self.app.note_visit(&self.who, environment).await {
+            tracing::debug!(error = %error, "a visit is not noted");
+        }
         let mut frame = Frame::new(&self.app, &self.who, &own, all, nav, title.into());
         frame.theme = theme_of(&self.request);
         frame.toast = Toast::read(&self.request);

@@ -24,8 +24,14 @@ pub struct VariantDraft {
     pub weight: String,
     pub value: String,
     pub stickiness: String,
-    /// Overrides have no fields of their own; the form carries them along as JSON.
-    pub overrides: String,
+    pub overrides: Vec<OverrideDraft>,
+}
+
+/// Whom a variant is always given to.
+#[derive(Clone, Debug, Default)]
+pub struct OverrideDraft {
+    pub field: String,
+    pub values: String,
 }
 
 /// Another flag that comes first.
@@ -77,11 +83,7 @@ impl ConstraintDraft {
         let values = match self.operator.as_str() {
             "IS_SET" => Vec::new(),
             _ if single => vec![self.values.trim().to_owned()],
-            _ if self.values.contains('\n') => {
-                let lines = self.values.lines().map(str::trim).filter(|line| !line.is_empty());
-                lines.map(str::to_owned).collect()
-            }
-            _ => split(&self.values),
+            _ => several(&self.values),
         };
         Some(Constraint {
             field: self.field.clone(),
@@ -100,10 +102,11 @@ pub fn variant_draft(variant: &Variant, value_type: ValueType) -> VariantDraft {
         weight: variant.weight.to_string(),
         value: value_text(&variant.value, value_type),
         stickiness: variant.stickiness.clone().map(String::from).unwrap_or_default(),
-        overrides: match variant.overrides.as_slice() {
-            [] => String::new(),
-            some => serde_json::to_string(some).unwrap_or_default(),
-        },
+        overrides: variant
+            .overrides
+            .iter()
+            .map(|one| OverrideDraft { field: one.field.clone(), values: join(&one.values) })
+            .collect(),
     }
 }
 
@@ -111,12 +114,19 @@ pub fn variant_draft(variant: &Variant, value_type: ValueType) -> VariantDraft {
 pub fn read_variants(form: &Fields, prefix: &str) -> Vec<VariantDraft> {
     let one = |index: &String| {
         let text = |name: &str| form.text(&format!("{prefix}.{index}.{name}")).to_owned();
+        let overrides = form.indexes(&format!("{prefix}.{index}.overrides"));
         VariantDraft {
             name: text("name"),
             weight: text("weight"),
             value: text("value"),
             stickiness: text("stickiness"),
-            overrides: text("overrides"),
+            overrides: overrides
+                .iter()
+                .map(|k| OverrideDraft {
+                    field: text(&format!("overrides.{k}.field")),
+                    values: text(&format!("overrides.{k}.values")),
+                })
+                .collect(),
         }
     };
     form.indexes(prefix).iter().map(one).collect()
@@ -137,10 +147,10 @@ pub fn to_variants(
             wrong.push(Wrong { field: place("weight"), message });
             0
         });
-        let overrides: Vec<Override> = match draft.overrides.as_str() {
-            "" => Vec::new(),
-            text => serde_json::from_str(text).unwrap_or_default(),
-        };
+        let overrides = draft.overrides.iter();
+        let overrides = overrides
+            .map(|one| Override { field: one.field.clone(), values: several(&one.values) })
+            .collect();
         let stickiness = Some(draft.stickiness.clone()).filter(|text| !text.is_empty());
         all.push(Variant {
             name: draft.name.clone(),
@@ -171,6 +181,15 @@ pub fn join(values: &[String]) -> String {
         return values.join("\n");
     }
     values.join(", ")
+}
+
+/// What [`join`] wrote, or a person.
+pub fn several(text: &str) -> Vec<String> {
+    if text.contains('\n') {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        return lines.map(str::to_owned).collect();
+    }
+    split(text)
 }
 
 /// The value, or its default with what is wrong put to the rest.
