@@ -72,7 +72,7 @@ impl From<&Context<'_>> for ContextBody {
         Self {
             user_id: text(&context.user_id),
             session_id: text(&context.session_id),
-            groups: context.groups.iter().map(|name| name.to_string()).collect(),
+            groups: context.groups.iter().map(ToString::to_string).collect(),
             platform: text(&context.platform),
             app_version: context.app_version.as_ref().map(|version| version.text().to_owned()),
             country: text(&context.country),

@@ -145,7 +145,7 @@ fn sentence(visit: &Visit, frame: &Frame, row: &FlagRow) -> Words {
             .and(&format!(", for up to {}.", words::percent(share)))
     };
     words =
-        words.and(&format!(" {} changed it ", row.updated_by)).when(row.updated_at, now).and(".");
+        words.and(&format!(" {} changed it ", words::actor(&row.updated_by))).when(row.updated_at, now).and(".");
     let seen = visit.hub.convergence(&frame.environment, Some(row.revision));
     match seen.connected {
         0 => words.and(" No client is connected."),

@@ -100,6 +100,11 @@ impl TryIt {
         Words::default().ticked(text)
     }
 
+    /// A reason as people read it.
+    pub fn because(&self, reason: &str) -> String {
+        words::because(reason)
+    }
+
     /// A slot as people read it.
     pub fn slot(&self, slot: &f64) -> String {
         format!("{slot:.3}")

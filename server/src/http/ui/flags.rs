@@ -178,7 +178,7 @@ impl FlagLine {
             share,
             rules: rules_words(state),
             updated_at: row.updated_at,
-            updated_by: row.updated_by.clone(),
+            updated_by: words::actor(&row.updated_by),
             per_hour: if per_hour == 0 { "–".to_owned() } else { words::number(per_hour) },
             stale: staleness(row, now),
             expires_at: state.expires_at.filter(|at| *at > now),

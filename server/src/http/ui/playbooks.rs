@@ -131,7 +131,7 @@ impl RunLine {
             state,
             tone,
             at: run.created_at,
-            by: run.requested_by.clone(),
+            by: words::actor(&run.requested_by),
             reason: run.reason.clone(),
             took: run
                 .finished_at

@@ -10,7 +10,7 @@ use super::frame::Frame;
 use super::live::Converged;
 use super::run_view::RunPart;
 use super::visit::{Toast, Visit};
-use super::words::Words;
+use super::words::{self, Words};
 use super::{Answer, UiError, ok};
 use crate::app::AppError;
 
@@ -56,7 +56,7 @@ impl RunPart {
                 .strong("It is running:")
                 .and(&format!(" {done} of {} steps are done.", self.steps.len())),
         };
-        words.and(&format!(" {} started it ", self.by)).when(self.at, frame.now).and(".")
+        words.and(&format!(" {} started it ", words::actor(&self.by))).when(self.at, frame.now).and(".")
     }
 
     /// How loud the sentence is.

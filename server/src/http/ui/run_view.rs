@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use switchback_playbook::RunState;
-use switchback_playbook::plan::{Condition, PlannedStep};
+use switchback_playbook::plan::{Approval as Wanted, Condition, PlannedStep};
 use switchback_playbook::state::{StepState, StepView};
 use switchback_store::LogEntry;
 
@@ -62,7 +62,8 @@ pub struct Approval {
     pub message: String,
     pub until: Option<i64>,
     pub given: String,
-    pub wanted: u32,
+    /// How many of whom.
+    pub wanted: String,
 }
 
 /// One row of the log.
@@ -74,6 +75,18 @@ pub struct LogLine {
     pub actor: String,
     pub took: String,
     pub hash: String,
+}
+
+/// Whom a step waits for.
+fn wanted(approve: &Wanted) -> String {
+    let roles = match approve.roles.as_slice() {
+        [] => "operator".to_owned(),
+        some => words::list(some, "or"),
+    };
+    match approve.min {
+        0 | 1 => format!("one {roles}"),
+        more => format!("{more} people, each {roles}"),
+    }
 }
 
 /// A run's state in a word, and its pill's class.
@@ -170,7 +183,7 @@ fn step_line(
         message: approve.message.clone(),
         until: view.approval_until,
         given: view.approvals.iter().cloned().collect::<Vec<_>>().join(", "),
-        wanted: approve.min,
+        wanted: wanted(approve),
     });
     let note = match (&step.condition, view.wait_until.filter(|_| view.state == StepState::Waiting))
     {

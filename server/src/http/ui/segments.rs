@@ -137,7 +137,7 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
             used_by: visit.flags_using_segment(&path, &key).await?,
             name: row.segment.name,
             updated_at: row.updated_at,
-            updated_by: row.updated_by,
+            updated_by: words::actor(&row.updated_by),
             key,
         });
     }

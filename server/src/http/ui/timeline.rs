@@ -45,8 +45,7 @@ pub struct Event {
 
 /// What somebody did, in words.
 pub fn did(change: &Change, base: &str) -> Words {
-    let actor = change.actor.as_str();
-    let words = Words::say(actor);
+    let words = Words::say(&words::actor(&change.actor));
     let subject = |words: Words| match change.subject_kind.as_str() {
         "flag" => words.link(&format!("{base}/flags/{}", change.subject), &change.subject),
         "segment" => words
@@ -123,7 +122,7 @@ impl Event {
 
     /// A run, as a row.
     pub fn of_run(run: &RunRow, base: &str) -> Self {
-        let words = Words::say(&format!("{} ran ", run.requested_by))
+        let words = Words::say(&format!("{} ran ", words::actor(&run.requested_by)))
             .link(&format!("{base}/runs/{}", run.id), &run.title)
             .and(&format!(": {}", words::title(&run.state).to_lowercase()));
         Self { at: run.created_at, kind: "Run", tone: "warn", words, reason: run.reason.clone() }

@@ -244,6 +244,37 @@ pub fn title(word: &str) -> String {
     format!("{first}{}", letters.as_str())
 }
 
+/// Who acted, as a sentence names them: tokens and runs are no people.
+pub fn actor(name: &str) -> String {
+    match name.split_once(':') {
+        Some(("token", name)) => format!("“{name}” (token)"),
+        Some(("run", _)) => "a run".to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Why a flag is what it is, from the core's word for it.
+pub fn because(reason: &str) -> String {
+    let inside = |kind: &str| reason.strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
+    if let Some(id) = inside("rule") {
+        return format!("rule {id} lets it in");
+    }
+    if let Some(key) = inside("prerequisite") {
+        return format!("its prerequisite {key} is not met");
+    }
+    let words = match reason {
+        "disabled" => "it is off",
+        "killed" => "it is killed",
+        "default" => "it is on and has no rules",
+        "no_rule" => "no rule lets it in",
+        "expired" => "its time is over",
+        "stale" => "the server was not heard of for too long",
+        "error" => "it cannot be understood",
+        other => other,
+    };
+    words.to_owned()
+}
+
 /// The word that an enum has in JSON.
 pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
