@@ -276,7 +276,7 @@ async fn every_page_is_accessible() {
     }
     pages.push(format!("{PROD}/runs/{}", run["id"].as_str().unwrap()));
     pages.extend(incident.map(|id| format!("{PROD}/incidents/{id}")));
-    for page in ["people", "tokens", "projects", "environments"] {
+    for page in ["people", "tokens", "projects", "environments", "sources"] {
         pages.push(format!("/ui/settings/{page}"));
     }
     pages.extend([

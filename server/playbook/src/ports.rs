@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use switchback_core::model::{FlagState, Millis, Revision, ValueType};
 
@@ -186,6 +187,27 @@ pub trait Http: Send + Sync {
     async fn ask(&self, question: &HttpQuestion) -> Result<HttpAnswer, PortError>;
 }
 
+/// A query to a data source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The data source's name.
+    pub source: String,
+    /// One query.
+    pub sql: String,
+    /// `$1`, `$2`, …, as texts.
+    pub params: Vec<String>,
+}
+
+/// The app's databases. Rows are columns by name.
+#[async_trait]
+pub trait Sources: Send + Sync {
+    /// Asks; the database changes nothing, and the source's limits hold.
+    async fn ask(&self, question: &Question) -> Result<Vec<Map<String, Value>>, PortError>;
+
+    /// What is expensive about a query, in words, without asking it.
+    async fn explain(&self, question: &Question) -> Result<Vec<String>, PortError>;
+}
+
 /// Time.
 #[async_trait]
 pub trait Clock: Send + Sync {
@@ -216,6 +238,8 @@ pub struct World {
     pub notices: Arc<dyn Notices>,
     /// HTTP probes.
     pub http: Arc<dyn Http>,
+    /// The app's databases.
+    pub sources: Arc<dyn Sources>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Watchers.

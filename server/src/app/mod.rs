@@ -18,6 +18,7 @@ pub mod playbooks;
 pub mod ports;
 pub mod seed;
 pub mod segments;
+pub mod sources;
 pub mod status_page;
 pub mod tasks;
 pub mod tokens;
@@ -74,6 +75,7 @@ pub struct App {
     pub(crate) brake: SignInBrake,
     pub(crate) emergency: EmergencyJournal,
     pub(crate) sessions: SessionCache,
+    pub(crate) sources: sources::Sources,
     pub(crate) visits: visits::Seen,
     pub(crate) contexts: contexts::Recent,
     pub(crate) usage: usage::Counts,
@@ -114,6 +116,7 @@ impl App {
             emergency: EmergencyJournal::open(&config.data_dir),
             sessions: SessionCache::default(),
             brake: SignInBrake::new(config.sign_in.free_attempts),
+            sources: sources::Sources::default(),
             visits: visits::Seen::default(),
             contexts: contexts::Recent::default(),
             usage: usage::Counts::default(),

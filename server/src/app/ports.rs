@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use switchback_core::model::{Millis, Revision};
 use switchback_core::wire;
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::ports::{
     Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, Http, HttpAnswer, HttpQuestion,
-    IncidentText, Incidents, Notice, Notices, PortError, Progress, World,
+    IncidentText, Incidents, Notice, Notices, PortError, Progress, Question, Sources, World,
 };
 use switchback_playbook::state::RunState;
+use switchback_source::{Source, SourceError};
 use switchback_store::{self as store, RunRow, StoreError};
 
 use super::App;
@@ -44,6 +45,7 @@ pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
         incidents: ports.clone(),
         notices: ports.clone(),
         http: ports.clone(),
+        sources: ports.clone(),
         clock: ports.clone(),
         progress: ports,
     }
@@ -351,6 +353,35 @@ impl Http for Ports {
         }
         Ok(HttpAnswer { status, body: String::from_utf8_lossy(&body).into_owned() })
     }
+}
+
+#[async_trait]
+impl Sources for Ports {
+    async fn ask(&self, question: &Question) -> Result<Vec<Map<String, Value>>, PortError> {
+        let source = self.source(&question.source).await?;
+        let asked = source.query(&question.sql, &question.params).await;
+        asked.map_err(|error| source_error(&question.source, &error))
+    }
+
+    async fn explain(&self, question: &Question) -> Result<Vec<String>, PortError> {
+        let source = self.source(&question.source).await?;
+        let plan = source.explain(&question.sql, &question.params).await;
+        plan.map(|plan| plan.warnings).map_err(|error| source_error(&question.source, &error))
+    }
+}
+
+impl Ports {
+    async fn source(&self, name: &str) -> Result<Arc<Source>, PortError> {
+        self.app.source(name).await.map_err(|error| match error {
+            AppError::Unavailable(error) => port_error(error),
+            error => PortError::Refused(error.to_string()),
+        })
+    }
+}
+
+fn source_error(name: &str, error: &SourceError) -> PortError {
+    let message = format!("data source `{name}`: {error}");
+    if error.is_passing() { PortError::Unavailable(message) } else { PortError::Refused(message) }
 }
 
 #[async_trait]

@@ -12,6 +12,7 @@ mod import;
 mod log;
 mod playbook;
 mod serve;
+mod source;
 mod status;
 mod token;
 
@@ -109,6 +110,13 @@ enum Command {
         target: Target,
         #[command(subcommand)]
         command: token::Command,
+    },
+    /// Data sources: the app's databases that playbooks may touch.
+    Source {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: source::Command,
     },
     /// What is on, who is connected, what is open.
     Status {
@@ -218,6 +226,9 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Token { target, command }) => {
             in_runtime(token::run(target.client(&variables)?, command))
+        }
+        Some(Command::Source { target, command }) => {
+            in_runtime(source::run(target.client(&variables)?, command))
         }
         Some(Command::Status { target, query }) => {
             in_runtime(status::run(target.client(&variables)?, query))

@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod changes;
+mod data_sources;
 mod db;
 mod environments;
 mod error;
@@ -26,6 +27,7 @@ mod users;
 mod visits;
 
 pub use changes::{Change, ChangeFilter, Stamp};
+pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};
 pub use environments::{Environment, Moved, NewEnvironment, Project};
 pub use error::StoreError;
@@ -78,6 +80,7 @@ impl Store {
     pub fn statements() -> impl Iterator<Item = &'static str> {
         [
             changes::ALL,
+            data_sources::ALL,
             environments::ALL,
             flags::ALL,
             idempotency::ALL,

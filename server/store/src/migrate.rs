@@ -31,7 +31,7 @@ macro_rules! steps {
     };
 }
 
-const STEPS: &[Step] = steps![1 "0001_init", 2 "0002_visits"];
+const STEPS: &[Step] = steps![1 "0001_init", 2 "0002_visits", 3 "0003_data_sources"];
 
 struct Step {
     version: i64,

@@ -97,7 +97,7 @@ async fn main() {
     for (page, name) in calm.iter().zip(names) {
         shoot(&browser, &format!("{}/ui/production{page}", server.url), &folder, name).await;
     }
-    for page in ["tokens", "people", "projects", "environments"] {
+    for page in ["tokens", "people", "projects", "environments", "sources"] {
         shoot(&browser, &format!("{}/ui/settings/{page}", server.url), &folder, page).await;
     }
 

@@ -37,6 +37,7 @@ kinds! {
     incident_resolve,
     notify_in_app,
     probe_http,
+    probe_sql,
     log,
 }
 

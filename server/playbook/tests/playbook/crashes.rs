@@ -12,7 +12,7 @@ const STEPS: &str = "\
 - {id: four, incident.open: {template: auth_down}}
 - {id: five, wait: {for: 2s}}
 - {id: six, flag.ack: {at_least: 90%, within: 1s}}
-- {id: seven, probe.http: {url: 'http://app.test/'}}
+- {id: seven, probe.http: {url: 'http://app.test/'}, verify: {probe.sql: {source: shop, sql: SELECT 1, expect: 1}}}
 - {id: eight, log: {message: hello}}
 - {id: nine, notify.in_app: {title: t, message: m}}";
 

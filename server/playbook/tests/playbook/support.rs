@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use switchback_core::model::{FlagState, Millis, Revision, ValueType};
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::plan::Plan;
@@ -87,6 +87,7 @@ impl Fake {
             incidents: Arc::new(self.clone()),
             notices: Arc::new(self.clone()),
             http: Arc::new(self.clone()),
+            sources: Arc::new(self.clone()),
             clock: Arc::new(clock.clone()),
             progress: Arc::new(self.clone()),
         }
@@ -310,6 +311,17 @@ impl Notices for Fake {
 impl Http for Fake {
     async fn ask(&self, _: &HttpQuestion) -> Result<HttpAnswer, PortError> {
         Ok(HttpAnswer { status: self.with(|inner| inner.http_status), body: "hello".into() })
+    }
+}
+
+#[async_trait]
+impl Sources for Fake {
+    async fn ask(&self, _: &Question) -> Result<Vec<Map<String, Value>>, PortError> {
+        Ok(vec![Map::from_iter([("n".to_owned(), json!(1))])])
+    }
+
+    async fn explain(&self, _: &Question) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
     }
 }
 

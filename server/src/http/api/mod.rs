@@ -7,6 +7,7 @@ pub mod log;
 pub mod people;
 pub mod playbooks;
 pub mod segments;
+pub mod sources;
 pub mod tokens;
 
 use super::endpoint::Endpoint;
@@ -20,6 +21,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         playbooks::endpoints(),
         incidents::endpoints(),
         log::endpoints(),
+        sources::endpoints(),
         tokens::endpoints(),
         people::endpoints(),
     ]

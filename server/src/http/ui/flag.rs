@@ -144,8 +144,10 @@ fn sentence(visit: &Visit, frame: &Frame, row: &FlagRow) -> Words {
             .strong(&format!("{} rules", state.rules.len()))
             .and(&format!(", for up to {}.", words::percent(share)))
     };
-    words =
-        words.and(&format!(" {} changed it ", words::actor(&row.updated_by))).when(row.updated_at, now).and(".");
+    words = words
+        .and(&format!(" {} changed it ", words::actor(&row.updated_by)))
+        .when(row.updated_at, now)
+        .and(".");
     let seen = visit.hub.convergence(&frame.environment, Some(row.revision));
     match seen.connected {
         0 => words.and(" No client is connected."),

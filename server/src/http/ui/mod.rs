@@ -31,6 +31,7 @@ mod segments;
 mod settings;
 mod sign_in;
 mod since;
+mod sources;
 mod timeline;
 mod visit;
 pub(crate) mod words;
@@ -83,6 +84,10 @@ fn settings_routes(config: &mut web::ServiceConfig) {
         .route("/settings/tokens/{token}/revoke", post().to(settings::revoke_token))
         .route("/settings/projects", get().to(projects::page))
         .route("/settings/projects", post().to(projects::make))
+        .route("/settings/sources", get().to(sources::page))
+        .route("/settings/sources", post().to(sources::put))
+        .route("/settings/sources/{source}/test", post().to(sources::test))
+        .route("/settings/sources/{source}/remove", post().to(sources::remove))
         .route("/settings/environments", get().to(settings::environments))
         .route("/settings/environments", post().to(settings::make_environment))
         .route("/settings/environments/{key}/protection", post().to(settings::protect));

@@ -156,7 +156,8 @@ fn judge(
             }
             _ => Words::default().strong(&format!("{} is running", run.title)),
         };
-        let words = words.and(&format!(" in {name}, started by {} ", words::actor(&run.requested_by)));
+        let words =
+            words.and(&format!(" in {name}, started by {} ", words::actor(&run.requested_by)));
         let words = words.when(run.created_at, frame.now).and(".");
         return (
             "attention",

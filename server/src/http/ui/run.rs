@@ -56,7 +56,10 @@ impl RunPart {
                 .strong("It is running:")
                 .and(&format!(" {done} of {} steps are done.", self.steps.len())),
         };
-        words.and(&format!(" {} started it ", words::actor(&self.by))).when(self.at, frame.now).and(".")
+        words
+            .and(&format!(" {} started it ", words::actor(&self.by)))
+            .when(self.at, frame.now)
+            .and(".")
     }
 
     /// How loud the sentence is.

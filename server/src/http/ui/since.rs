@@ -69,8 +69,7 @@ fn row(group: &[Change], base: &str) -> Option<Event> {
     if group.len() == 1 {
         return Some(Event::of_change(newest, base));
     }
-    let mut actors: Vec<String> =
-        group.iter().map(|change| words::actor(&change.actor)).collect();
+    let mut actors: Vec<String> = group.iter().map(|change| words::actor(&change.actor)).collect();
     actors.sort();
     actors.dedup();
     let changes = words::count(group.len() as u64, "change");

@@ -1,0 +1,74 @@
+//! What can go wrong with a data source.
+
+/// Why a data source did not do what it was asked; each variant needs a different reaction.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The credentials cannot be read, or are none.
+    #[error("its credentials: {0}")]
+    Credentials(String),
+    /// It does not answer.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(String),
+    /// It did not give a lock in time; trying again may help.
+    #[error("a lock was not given within {0} ms")]
+    Locked(u64),
+    /// A statement ran out of time.
+    #[error("the statement took longer than {0} ms")]
+    TimedOut(u64),
+    /// It may not be written to.
+    #[error("{0}")]
+    ReadOnly(String),
+    /// A query gave too much.
+    #[error("more than {0} rows; narrow the query, or raise the source's limit")]
+    TooManyRows(u64),
+    /// The statement is wrong, or what it asks for is refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl SourceError {
+    /// Whether trying again may help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Locked(_) | Self::TimedOut(_))
+    }
+
+    /// What a driver's error means, under these limits. Messages of the database are about statements and objects; those
+    /// of the connection could hold an address and are put in words of ours.
+    pub(crate) fn of(error: sqlx::Error, statement_ms: u64, lock_ms: u64) -> Self {
+        match error {
+            sqlx::Error::Database(error) => {
+                let code = error.code().unwrap_or_default().into_owned();
+                match code.as_str() {
+                    "55P03" | "5" | "6" => Self::Locked(lock_ms), // lock_not_available; SQLITE_BUSY, SQLITE_LOCKED
+                    "57014" | "9" => Self::TimedOut(statement_ms), // query_canceled; SQLITE_INTERRUPT
+                    "25006" | "8" => Self::ReadOnly(error.message().to_owned()),
+                    "28000" | "28P01" => {
+                        Self::Credentials("the database refuses this user or password".to_owned())
+                    }
+                    "3D000" => {
+                        Self::Credentials("the database that they name does not exist".to_owned())
+                    }
+                    "14" => Self::Unreachable("the file cannot be opened".to_owned()),
+                    _ => Self::Refused(message_of(&*error)),
+                }
+            }
+            sqlx::Error::PoolTimedOut => {
+                Self::Unreachable("no connection became free in time".to_owned())
+            }
+            sqlx::Error::Io(error) => Self::Unreachable(error.kind().to_string()),
+            sqlx::Error::Tls(_) => Self::Unreachable("TLS failed".to_owned()),
+            sqlx::Error::Configuration(_) => {
+                Self::Credentials("the address cannot be read".to_owned())
+            }
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+fn message_of(error: &(dyn sqlx::error::DatabaseError + 'static)) -> String {
+    let Some(detail) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() else {
+        return error.message().to_owned();
+    };
+    let hint = detail.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{}{hint}", detail.message())
+}

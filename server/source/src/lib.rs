@@ -1,0 +1,15 @@
+//! Data sources: the app's own databases (PostgreSQL, SQLite), which playbooks and checks may touch within limits.
+//!
+//! A data source never holds its credentials: it names the environment variable or the file that does, and they are read
+//! when a connection is made. No error of this crate says more of them than that name.
+#![warn(missing_docs)]
+
+mod connect;
+mod error;
+mod query;
+mod settings;
+
+pub use connect::{Dialect, Source, Tested};
+pub use error::SourceError;
+pub use query::{Plan, Row};
+pub use settings::{Access, Credentials, Settings};
