@@ -10,23 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::net::TcpStream;
+use switchback_core::wire::Hello;
+use switchback_tests::fleet::{Socket, Target};
 use tokio::sync::Semaphore;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::helper::Helper;
 use crate::measure::{machine_ns, percentile};
 
 /// Sockets that are being opened at the same time.
 const OPENING_MAX: usize = 64;
-
-/// The library's default of 128 KiB per socket would measure the memory allocator.
-pub fn small_buffers() -> WebSocketConfig {
-    WebSocketConfig::default().read_buffer_size(4 * 1024).write_buffer_size(4 * 1024)
-}
 
 /// When a delta reached the fleet, in nanoseconds of [`machine_ns`].
 #[derive(Clone, Debug)]
@@ -95,9 +88,17 @@ pub async fn run(address: String, token: String, clients: usize) {
     let opening = Arc::new(Semaphore::new(OPENING_MAX));
     for number in 0..clients {
         let turn = Arc::clone(&opening).acquire_owned().await.expect("it is never closed");
-        let (shared, address, token) = (Arc::clone(&shared), address.clone(), token.clone());
+        let target = Target { address: address.clone(), token: token.clone() };
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let socket = open(&address, &token, number).await;
+            let hello = Hello {
+                app: "bench".to_owned(),
+                app_version: Some("1.0".to_owned()),
+                sdk: "bench/1".to_owned(),
+                instance: number.to_string(),
+                ..Hello::default()
+            };
+            let socket = target.open(hello).await.expect("the server opens a stream");
             drop(turn);
             follow(socket, number, &shared).await;
         });
@@ -106,24 +107,7 @@ pub async fn run(address: String, token: String, clients: usize) {
     std::io::stdin().lines().for_each(drop);
 }
 
-async fn open(address: &str, token: &str, number: usize) -> WebSocketStream<TcpStream> {
-    let mut request =
-        format!("ws://{address}/api/v1/stream").into_client_request().expect("the address is one");
-    let value = format!("Bearer {token}").parse().expect("the token fits a header");
-    request.headers_mut().insert("authorization", value);
-    let socket = TcpStream::connect(address).await.expect("the server accepts");
-    socket.set_nodelay(true).expect("a socket takes its options");
-    let config = Some(small_buffers());
-    let opened = tokio_tungstenite::client_async_with_config(request, socket, config).await;
-    let (mut socket, _) = opened.expect("the server opens a stream");
-    let hello = format!(
-        r#"{{"type":"hello","app":"bench","app_version":"1.0","sdk":"bench/1","instance":"{number}"}}"#
-    );
-    socket.send(Message::text(hello)).await.expect("the hello can be sent");
-    socket
-}
-
-async fn follow(mut socket: WebSocketStream<TcpStream>, number: usize, shared: &Shared) {
+async fn follow(mut socket: Socket, number: usize, shared: &Shared) {
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
         if text.starts_with(r#"{"type":"full""#) {

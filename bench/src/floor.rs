@@ -30,7 +30,7 @@ pub async fn serve() {
 }
 
 async fn follow(socket: TcpStream, mut news: watch::Receiver<Utf8Bytes>) {
-    let config = Some(super::fleet::small_buffers());
+    let config = Some(switchback_tests::fleet::small_buffers());
     let _ = socket.set_nodelay(true);
     let Ok(mut socket) = tokio_tungstenite::accept_async_with_config(socket, config).await else {
         return;

@@ -46,19 +46,6 @@ pub fn machine_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Raises the soft limit on open files to the hard one, which this program's children inherit, and
-/// returns it.
-pub fn raise_open_files() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is valid for both calls, which touch nothing else of this process.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-    }
-    limit.rlim_cur
-}
-
 /// CPU time that a process has used, in nanoseconds.
 pub fn process_cpu_ns(id: u32) -> u64 {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return 0 };

@@ -1,9 +1,10 @@
 //! What the tests share: a real server process on a database of its own, an API client, a bare
-//! stream client, a browser. `cargo xtask test` provides the PostgreSQL.
+//! stream client, a fleet of light ones, a browser. `cargo xtask test` provides the PostgreSQL.
 
 pub mod api;
 pub mod backend;
 pub mod browser;
+pub mod fleet;
 pub mod foreign;
 pub mod server;
 pub mod stream;

@@ -1,6 +1,9 @@
 //! Other systems' own engines beside what an import of their file decides: nobody may change sides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use flagsmith_flag_engine::engine::get_evaluation_result;
 use flagsmith_flag_engine::engine_eval::{
@@ -11,10 +14,12 @@ use flagsmith_flag_engine::identities::Trait;
 use launchdarkly_server_sdk_evaluation as ld;
 use serde_json::{Map, Value, json};
 use switchback::formats::drift::{Person, Source, report};
-use switchback::formats::{flagsmith, launchdarkly, unleash};
+use switchback::formats::{Imported, Weight, flagd, flagsmith, growthbook, launchdarkly, unleash};
 use unleash_yggdrasil::{Context, EngineState, UpdateMessage};
 
+const FLAGD: &str = include_str!("../../server/tests/samples/flagd.json");
 const FLAGSMITH: &str = include_str!("../../server/tests/samples/flagsmith.json");
+const GROWTHBOOK: &str = include_str!("../../server/tests/samples/growthbook.json");
 const LAUNCHDARKLY: &str = include_str!("../../server/tests/samples/launchdarkly.json");
 const UNLEASH: &str = include_str!("../../server/tests/samples/unleash.json");
 const USERS: usize = 10_000;
@@ -128,4 +133,108 @@ fn nobody_moves_from_unleash() {
     let found = report(&imported, &mut Unleash(engine), USERS, NOW_MS);
 
     assert_eq!((found.flags.len(), found.moved()), (4, 0), "{found:#?}");
+}
+
+/// An engine that is written in JavaScript, in a Node process of its own.
+struct Node {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    /// What the engine calls the user.
+    user: &'static str,
+    /// Evens out what the documents say that its users must not rely on.
+    adapt: fn(&mut Map<String, Value>),
+    /// Whom it was asked about last, and every flag's value for them.
+    last: (BTreeMap<String, Value>, Map<String, Value>),
+}
+
+impl Node {
+    fn start(
+        kind: &str,
+        sample: &str,
+        user: &'static str,
+        adapt: fn(&mut Map<String, Value>),
+    ) -> Self {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut child = Command::new("node")
+            .args(["engine.mjs", kind])
+            .arg(tests.join("../server/tests/samples").join(sample))
+            .current_dir(tests.join("compat"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node starts: run `cargo xtask test`, which installs what is missing");
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, input, output, user, adapt, last: Default::default() }
+    }
+}
+
+impl Source for Node {
+    fn decide(&mut self, key: &str, who: &Person) -> Option<Value> {
+        if self.last.0 != who.fields {
+            let name = |field: &str| match field {
+                "user_id" => self.user.to_owned(),
+                field => field.strip_prefix("properties.").unwrap_or(field).to_owned(),
+            };
+            let mut attributes: Map<String, Value> =
+                who.fields.iter().map(|(field, value)| (name(field), value.clone())).collect();
+            (self.adapt)(&mut attributes);
+            let question = json!({"nowMs": who.now_ms, "attributes": attributes});
+            let mut line = String::new();
+            writeln!(self.input.as_mut().unwrap(), "{question}").unwrap();
+            self.output.read_line(&mut line).unwrap();
+            self.last = (who.fields.clone(), serde_json::from_str(&line).expect(&line));
+        }
+        self.last.1.get(key).cloned()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.input = None; // and so it ends
+        let _ = self.child.wait();
+    }
+}
+
+/// Flags that were left out.
+fn left_out(imported: &Imported) -> BTreeSet<&str> {
+    let notes = imported.notes.iter().filter(|note| note.weight == Weight::LeftOut);
+    notes.map(|note| note.about.as_str()).collect()
+}
+
+#[test]
+fn nobody_moves_from_flagd() {
+    let imported = flagd::import(FLAGD).unwrap();
+    // In a `cat`, this engine writes `null` for what is missing; flagd itself, and we, write nothing.
+    let adapt = |attributes: &mut Map<String, Value>| {
+        attributes.entry("email").or_insert_with(|| json!(""));
+    };
+    let mut engine = Node::start("flagd", "flagd.json", "targetingKey", adapt);
+
+    let found = report(&imported, &mut engine, USERS, NOW_MS);
+
+    assert_eq!((found.flags.len(), found.moved()), (9, 0), "{found:#?}");
+    assert_eq!(left_out(&imported), ["computed"].into(), "arithmetic alone");
+}
+
+#[test]
+fn nobody_moves_from_growthbook() {
+    let imported = growthbook::import(GROWTHBOOK).unwrap();
+    // This engine takes any text for a yes where a rule wants `true`; an attribute must have the rule's type.
+    let adapt = |attributes: &mut Map<String, Value>| {
+        if attributes.get("beta").is_some_and(Value::is_string) {
+            attributes.remove("beta");
+        }
+    };
+    let mut engine = Node::start("growthbook", "growthbook.json", "id", adapt);
+
+    let found = report(&imported, &mut engine, USERS, NOW_MS);
+
+    assert_eq!((found.flags.len(), found.moved()), (6, 0), "{found:#?}");
+    assert_eq!(
+        left_out(&imported),
+        ["child", "elements"].into(),
+        "a prerequisite and `$elemMatch`"
+    );
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 use switchback_core::wire::{ClientFrame, Count, ServerFrame};
-use switchback_sdk::{AuthMode, Context, Switchback};
+use switchback_sdk::{AuthMode, BuildError, Context, Switchback};
 use switchback_tests::server::{BROWSER, SERVER};
 use switchback_tests::stream::hello;
 use switchback_tests::{Api, Backend, Server, Stream, eventually, on_both};
@@ -194,6 +194,63 @@ on_both! {
             let usage = api.get(&format!("{PROD}/flags/auth_rollout/usage")).await;
             let counted = usage.as_array().unwrap().iter().any(|row| row["outcome"] == json!("on"));
             (found["acked"] == json!(1) && counted).then_some(())
+        })
+        .await;
+        flags.shutdown().await;
+    }
+
+    /// A flag that asks for impressions makes the SDK tell the app of each decision, and no other flag does.
+    async fn the_sdk_tells_of_impressions(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let flags = Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap();
+        let (heard, mut seen) = tokio::sync::mpsc::channel(8);
+        let listener = flags.on_impression(move |impression| heard.try_send(impression.clone()).unwrap());
+        let user = Context::new().user_id("u1");
+        flags.is_enabled("auth_rollout", &user); // it does not ask yet
+
+        let url = format!("{PROD}/flags/auth_rollout");
+        let flag = api.get(&url).await;
+        let mut state = flag["state"].clone();
+        state["impressions"] = json!(true);
+        let body = json!({"state": state, "revision": flag["revision"], "reason": "who sees it?"});
+        let revision = api.put(&format!("{url}/state"), body).await["revision"].as_u64().unwrap();
+        assert!(flags.wait_for_revision(revision).await);
+        let on = flags.is_enabled("auth_rollout", &user);
+        flags.is_enabled("auth_enabled", &user);
+        let decision = flags.evaluation("auth_rollout", &Context::new().session_id("s1"));
+
+        let first = seen.recv().await.unwrap();
+        assert_eq!((first.flag.as_str(), first.unit.as_deref()), ("auth_rollout", Some("u1")));
+        assert_eq!((first.enabled, first.revision), (on, revision));
+        let second = seen.recv().await.unwrap();
+        assert_eq!((second.unit.as_deref(), second.enabled), (Some("s1"), decision.enabled));
+        assert_eq!((second.variant, second.reason), (decision.variant, decision.reason));
+        drop(listener);
+        assert!(seen.recv().await.is_none(), "nothing else was told");
+    }
+
+    /// An app that was given a browser's token hears which one it needs, at once.
+    async fn the_sdk_names_the_token_that_it_needs(backend: Backend) {
+        let server = Server::start(&backend);
+        let build = Switchback::builder().url(&server.url).token(BROWSER).app("shop").build();
+        let error = build.await.unwrap_err();
+        assert_eq!(error, BuildError::BrowserToken);
+        assert!(error.to_string().contains("is a browser token") && error.to_string().contains("needs a server token"), "{error}");
+    }
+
+    /// A server that was killed knows again who has what, without anything having changed.
+    async fn a_restarted_server_is_told_what_its_clients_have(backend: Backend) {
+        let server = Server::start(&backend);
+        let address = server.address().to_owned();
+        let flags = Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap();
+        server.kill();
+
+        let again = Server::start_on(&backend, &address, &[]);
+
+        eventually("the client is counted again", || async {
+            let found = again.api().get(&format!("{PROD}/convergence")).await;
+            (found["connected"] == json!(1) && found["acked"] == json!(1)).then_some(())
         })
         .await;
         flags.shutdown().await;

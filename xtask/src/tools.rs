@@ -42,11 +42,16 @@ pub const AXE: Tool = Tool {
     by_hand: "install Node.js and npm, then run `npm ci` in tests/browser",
 };
 
-/// Other systems' SDKs, which the compatibility tests point at a server.
+/// Other systems' SDKs, which the compatibility tests point at a server, and engines.
 pub const SDKS: Tool = Tool {
     name: "the SDKs of other systems",
     found: || {
-        let parts = ["unleash-client", "../ofrep-server/node_modules/@openfeature/server-sdk"];
+        let parts = [
+            "unleash-client",
+            "@openfeature/flagd-core",
+            "@growthbook/growthbook",
+            "../ofrep-server/node_modules/@openfeature/server-sdk",
+        ];
         let folder = Path::new("tests/compat/node_modules");
         has("node") && parts.iter().all(|part| folder.join(part).join("package.json").exists())
     },

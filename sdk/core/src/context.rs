@@ -156,6 +156,11 @@ impl<'a> Context<'a> {
         self.user_id.is_some() || self.session_id.is_some()
     }
 
+    /// The user, or else the session.
+    pub fn unit(&self) -> Option<&str> {
+        self.user_id.as_deref().or(self.session_id.as_deref())
+    }
+
     /// Time, freshness and draw, as set so far.
     pub fn moment(&self) -> Moment {
         self.moment

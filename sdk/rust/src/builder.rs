@@ -33,6 +33,11 @@ pub enum BuildError {
     /// The token is empty or holds characters that no token has.
     #[error("the token is missing or is not one")]
     Token,
+    /// The token is a browser's: it is sent values, never the rules that this client decides by.
+    #[error(
+        "the token is a browser token; this client needs a server token (Settings, Tokens, kind `server`)"
+    )]
+    BrowserToken,
     /// A root certificate cannot be read.
     #[error("root certificate {index} cannot be read")]
     Certificate {
@@ -146,7 +151,8 @@ impl Builder {
     ///
     /// Returns as soon as the server has sent the flags; when it cannot be reached, at once with
     /// the flags from the disk cache, or after the ready timeout with none. It goes on trying in
-    /// the background. Only mistakes in the description are errors.
+    /// the background. Only mistakes in the description are errors, a browser's token among them: that
+    /// is known once the server has answered. Told later, it is in [`crate::Status::last_error`].
     pub async fn build(mut self) -> Result<Switchback, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let endpoint = Endpoint::new(&self.url, self.token.clone(), &self.roots)?;
@@ -184,6 +190,9 @@ impl Builder {
         });
         if tokio::time::timeout_at(start + self.ready_timeout, ready).await.is_err() {
             tracing::warn!("the flag server has not answered in time; going on without it");
+        }
+        if shared.progress.borrow().is_browser {
+            return Err(BuildError::BrowserToken);
         }
         Ok(Switchback { shared, stop: Arc::new(stop) })
     }

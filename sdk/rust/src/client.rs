@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::builder::Builder;
 use crate::shared::{Shared, State, Status};
-use crate::subscription::{Change, Changes, Notices, Subscription};
+use crate::subscription::{Change, Changes, Impression, Impressions, Notices, Subscription};
 use crate::testing::TestBuilder;
 
 /// How long [`Switchback::shutdown`] waits for the last report to be sent.
@@ -148,6 +148,11 @@ impl Switchback {
         Notices(self.shared.notices.subscribe())
     }
 
+    /// Impressions from now on: decisions of flags that ask for it. Questions about other flags cost nothing more.
+    pub fn impressions(&self) -> Impressions {
+        Impressions(self.shared.hear_impressions())
+    }
+
     /// Calls `each` after every change, in a task of its own, until the subscription is dropped.
     /// Needs a tokio runtime; without one it is never called.
     pub fn on_change(&self, mut each: impl FnMut(&Change) + Send + 'static) -> Subscription {
@@ -165,6 +170,20 @@ impl Switchback {
         subscribe(async move {
             while let Some(notice) = notices.next().await {
                 each(&notice);
+            }
+        })
+    }
+
+    /// Calls `each` with every impression, as [`Switchback::on_change`] does with changes. Decisions
+    /// never wait for it; when it is slower than they are, impressions are dropped and counted.
+    pub fn on_impression(
+        &self,
+        mut each: impl FnMut(&Impression) + Send + 'static,
+    ) -> Subscription {
+        let mut impressions = self.impressions();
+        subscribe(async move {
+            while let Some(impression) = impressions.next().await {
+                each(&impression);
             }
         })
     }
@@ -198,6 +217,10 @@ impl Switchback {
         let moment = self.shared.moment(&state.ruleset, flag, context);
         let enabled = state.ruleset.is_index_enabled(flag, context, moment);
         state.counters.count(flag, usize::from(enabled));
+        if state.impresses {
+            let decision = || state.ruleset.evaluate_index(flag, context, moment);
+            self.shared.impress(&state.ruleset, flag, context, decision);
+        }
         enabled
     }
 
@@ -212,6 +235,9 @@ impl Switchback {
         let moment = self.shared.moment(&state.ruleset, flag, context);
         let found = state.ruleset.evaluate_index(flag, context, moment);
         state.counters.count(flag, found.outcome());
+        if state.impresses {
+            self.shared.impress(&state.ruleset, flag, context, || found);
+        }
         Some(take(found, state.ruleset.revision()))
     }
 }

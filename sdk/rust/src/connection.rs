@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::builder::BuildError;
 use crate::counts::Pending;
 use crate::saver::Wanted;
 use crate::shared::{Shared, State};
@@ -70,6 +71,7 @@ pub(crate) async fn run(connection: Connection, writing: Option<JoinHandle<()>>)
         retired: Vec::new(),
         confirmed_at: Instant::now(),
         has_heard: false,
+        has_acked: false,
     };
     let mut attempt = 0;
     loop {
@@ -124,6 +126,8 @@ struct Task {
     confirmed_at: Instant,
     /// The server has spoken on this connection.
     has_heard: bool,
+    /// The client has said on this connection what it has.
+    has_acked: bool,
 }
 
 impl Task {
@@ -141,6 +145,7 @@ impl Task {
 
     async fn follow(&mut self, mut socket: Socket) -> End {
         self.connection.follower.on_connect();
+        self.has_acked = false;
         let mut hello = self.connection.hello.clone();
         if let Some((epoch, revision)) = self.connection.follower.position() {
             hello.epoch = Some(epoch.to_owned());
@@ -200,8 +205,8 @@ impl Task {
             return Err(End::Goodbye { reason, reconnect_after_ms });
         }
         if let ServerFrame::Values(_) = frame {
-            self.on_error("this token is for browsers: it gets values, not rules");
-            return Ok(());
+            self.connection.shared.progress.send_modify(|progress| progress.is_browser = true);
+            return Err(End::Refused(BuildError::BrowserToken.to_string()));
         }
         if let ServerFrame::Notice(notice) = frame {
             self.connection.shared.notices.send(Arc::new(notice)).ok(); // nobody may be listening
@@ -216,21 +221,27 @@ impl Task {
                     return send(socket, &ClientFrame::Ask).await;
                 }
                 self.on_confirmed();
-                let Some((epoch, revision)) = self.connection.follower.position() else {
-                    return Ok(());
-                };
-                let ack = ClientFrame::Ack { epoch: epoch.to_owned(), revision };
-                send(socket, &ack).await
+                self.acknowledge(socket).await
             }
             Reply::Ask => send(socket, &ClientFrame::Ask).await,
             Reply::Nothing => {
                 // Old news from a lagging relay says nothing about what is in force here.
                 if is_confirmed {
                     self.on_confirmed();
+                    // A server that was started anew does not know what this client has had all along.
+                    if !self.has_acked {
+                        return self.acknowledge(socket).await;
+                    }
                 }
                 Ok(())
             }
         }
+    }
+
+    async fn acknowledge(&mut self, socket: &mut Socket) -> Result<(), End> {
+        let Some((epoch, revision)) = self.connection.follower.position() else { return Ok(()) };
+        self.has_acked = true;
+        send(socket, &ClientFrame::Ack { epoch: epoch.to_owned(), revision }).await
     }
 
     /// Sends what was counted since the last report.

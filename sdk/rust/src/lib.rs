@@ -17,7 +17,7 @@ mod transport;
 pub use builder::{BuildError, Builder};
 pub use client::{Decision, Switchback};
 pub use shared::{Source, Status};
-pub use subscription::{Change, Changes, Notices, Subscription};
+pub use subscription::{Change, Changes, Impression, Impressions, Notices, Subscription};
 pub use switchback_core::wire::Notice;
 pub use switchback_core::{AuthMode, Context, Property};
 pub use testing::TestBuilder;

@@ -1,19 +1,22 @@
 //! What the handle and the connection share: the state in force and how fresh it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use switchback_core::model::{Document, Millis, Revision};
 use switchback_core::wire::Notice;
-use switchback_core::{Context, FlagIndex, Moment, Ruleset};
+use switchback_core::{Context, Evaluation, FlagIndex, Moment, Ruleset};
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::{Clock, now_ms};
 use crate::counts::Counters;
-use crate::subscription::Change;
+use crate::subscription::{Change, Impression};
 
 /// Changes and notices that a slow listener may be behind; older ones are dropped.
 const NEWS_MAX: usize = 64;
+
+/// Impressions that a slow listener may be behind; older ones are dropped.
+const IMPRESSIONS_MAX: usize = 1_024;
 
 /// Where the flags in force came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -55,6 +58,8 @@ pub(crate) struct Progress {
     /// The first attempt to connect has failed, or the token was refused.
     pub(crate) has_failed: bool,
     pub(crate) is_refused: bool,
+    /// The token is a browser's.
+    pub(crate) is_browser: bool,
     pub(crate) is_stopped: bool,
 }
 
@@ -64,6 +69,8 @@ pub(crate) struct State {
     pub(crate) document: Arc<Document>,
     pub(crate) ruleset: Ruleset,
     pub(crate) counters: Counters,
+    /// Whether any flag asks for impressions.
+    pub(crate) impresses: bool,
 }
 
 impl State {
@@ -73,7 +80,9 @@ impl State {
             tracing::warn!(path = problem.path, "flag document: {}", problem.message);
         }
         let counters = Counters::new(&ruleset);
-        Self { document, ruleset, counters }
+        let mut all = (0..ruleset.keys().len()).filter_map(|n| ruleset.nth(n));
+        let impresses = all.any(|flag| ruleset.wants_impressions(flag));
+        Self { document, ruleset, counters, impresses }
     }
 }
 
@@ -84,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) notices: broadcast::Sender<Arc<Notice>>,
+    /// Made when the first listener comes: most apps have none.
+    impressions: OnceLock<broadcast::Sender<Arc<Impression>>>,
 }
 
 impl Shared {
@@ -94,7 +105,36 @@ impl Shared {
             progress: watch::Sender::new(Progress::default()),
             changes: broadcast::Sender::new(NEWS_MAX),
             notices: broadcast::Sender::new(NEWS_MAX),
+            impressions: OnceLock::new(),
         }
+    }
+
+    pub(crate) fn hear_impressions(&self) -> broadcast::Receiver<Arc<Impression>> {
+        self.impressions.get_or_init(|| broadcast::Sender::new(IMPRESSIONS_MAX)).subscribe()
+    }
+
+    /// Tells listeners of a decision, if there are any and the flag asks for it. Waits for nobody.
+    #[cold]
+    pub(crate) fn impress<'r>(
+        &self,
+        ruleset: &'r Ruleset,
+        flag: FlagIndex,
+        by: &Context<'_>,
+        decision: impl FnOnce() -> Evaluation<'r>,
+    ) {
+        let listeners = self.impressions.get().filter(|heard| heard.receiver_count() > 0);
+        let (Some(listeners), true) = (listeners, ruleset.wants_impressions(flag)) else { return };
+        let found = decision();
+        let impression = Impression {
+            flag: ruleset.keys().nth(flag.get()).unwrap_or_default().to_owned(),
+            unit: by.unit().map(str::to_owned),
+            enabled: found.enabled,
+            variant: found.variant.map(str::to_owned),
+            reason: found.reason.to_string(),
+            revision: ruleset.revision(),
+            missed: 0,
+        };
+        listeners.send(Arc::new(impression)).ok(); // the last listener may just have left
     }
 
     /// Puts a state in force; decisions that are under way end with the old one.

@@ -1,4 +1,4 @@
-//! Hearing of changes and notices.
+//! Hearing of changes, notices and impressions.
 
 use std::sync::Arc;
 
@@ -26,7 +26,38 @@ impl Changes {
     /// The next change; `None` when the client is gone.
     pub async fn next(&mut self) -> Option<Change> {
         let (change, missed) = receive(&mut self.0).await?;
-        Some(Change { missed: missed || change.missed, ..Change::clone(&change) })
+        Some(Change { missed: missed > 0 || change.missed, ..Change::clone(&change) })
+    }
+}
+
+/// One decision of a flag that asks for it: its state has `impressions`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impression {
+    /// The flag.
+    pub flag: String,
+    /// Whom it was decided for: the context's user, or else its session.
+    pub unit: Option<String>,
+    /// On or off.
+    pub enabled: bool,
+    /// The variant, if one was chosen.
+    pub variant: Option<String>,
+    /// Why, in stable words such as `rule(beta)`, `disabled` or `killed`.
+    pub reason: String,
+    /// The revision that decided.
+    pub revision: Revision,
+    /// Earlier impressions that were dropped, as this listener was too slow.
+    pub missed: u64,
+}
+
+/// Impressions, one after the other. At most 1,024 wait; older ones are dropped, and counted.
+#[derive(Debug)]
+pub struct Impressions(pub(crate) broadcast::Receiver<Arc<Impression>>);
+
+impl Impressions {
+    /// The next impression; `None` when the client is gone.
+    pub async fn next(&mut self) -> Option<Impression> {
+        let (impression, missed) = receive(&mut self.0).await?;
+        Some(Impression { missed, ..Impression::clone(&impression) })
     }
 }
 
@@ -41,12 +72,13 @@ impl Notices {
     }
 }
 
-async fn receive<T: Clone>(from: &mut broadcast::Receiver<T>) -> Option<(T, bool)> {
-    let mut missed = false;
+/// The next one, and how many were dropped before it.
+async fn receive<T: Clone>(from: &mut broadcast::Receiver<T>) -> Option<(T, u64)> {
+    let mut missed = 0;
     loop {
         match from.recv().await {
             Ok(news) => return Some((news, missed)),
-            Err(RecvError::Lagged(_)) => missed = true,
+            Err(RecvError::Lagged(dropped)) => missed += dropped,
             Err(RecvError::Closed) => return None,
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::{SOON, Server, ack, client, delta, flag, full, until};
-use switchback_sdk::{AuthMode, BuildError, Context, Source, Switchback};
+use switchback_sdk::{AuthMode, BuildError, Context, Impression, Source, Switchback};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
@@ -112,7 +112,12 @@ async fn comes_back_with_its_revision() {
     assert!(flags.status().stale_since.is_some());
     assert!(flags.is_enabled("a", &Context::new()));
 
-    peer.say(json!({"type": "heartbeat", "epoch": "e1", "revision": 1})).await;
+    let heartbeat = json!({"type": "heartbeat", "epoch": "e1", "revision": 1});
+    peer.say(heartbeat.clone()).await;
+    assert_eq!(peer.hear_ack().await, ack("e1", 1), "a server that was started anew does not know");
+    peer.say(heartbeat).await;
+    peer.say(delta(1, 2, json!([]))).await;
+    assert_eq!(peer.hear_ack().await, ack("e1", 2), "once is enough");
     until(|| flags.status().live).await;
     assert_eq!(flags.status().last_error, None);
 }
@@ -239,6 +244,65 @@ async fn notices_and_changes_reach_callbacks() {
     assert_eq!(timeout(SOON, heard.recv()).await.unwrap().unwrap(), "Sign in again");
     peer.say(delta(1, 2, json!([flag("a", true)]))).await;
     assert_eq!(timeout(SOON, heard.recv()).await.unwrap().unwrap(), "a");
+}
+
+#[tokio::test]
+async fn impressions_are_of_flags_that_ask_and_hold_nobody_up() {
+    let server = Server::start().await;
+    let asks = |key: &str, impressions: bool| {
+        json!({"key": key, "project": "p", "salt": key, "state": {
+            "enabled": true, "impressions": impressions, "variants": [{"name": "blue", "weight": 100}],
+        }})
+    };
+    let serve = server.serve(json!([asks("loud", true), asks("quiet", false)]));
+    let (flags, _peer) = tokio::join!(server.client().build(), serve);
+    let flags = flags.unwrap();
+    let user = Context::new().user_id("u-17").session_id("s");
+    flags.is_enabled("loud", &user); // nobody listens yet
+    let mut impressions = flags.impressions();
+    let poisoned = flags.on_impression(|impression| panic!("{}", impression.flag));
+
+    flags.is_enabled("quiet", &user);
+    flags.is_enabled("unknown", &user);
+    assert!(flags.is_enabled("loud", &user));
+    assert_eq!(flags.variant("loud", &Context::new()), Some("blue".to_owned()));
+
+    let first = timeout(SOON, impressions.next()).await.unwrap().unwrap();
+    let expected = Impression {
+        flag: "loud".to_owned(),
+        unit: Some("u-17".to_owned()),
+        enabled: true,
+        variant: Some("blue".to_owned()),
+        reason: "default".to_owned(),
+        revision: 1,
+        missed: 0,
+    };
+    assert_eq!(first, expected);
+    let second = timeout(SOON, impressions.next()).await.unwrap().unwrap();
+    assert_eq!(second, Impression { unit: None, ..expected });
+
+    for _ in 0..3_000 {
+        assert!(flags.is_enabled("loud", &user)); // a listener has panicked, another is too slow
+    }
+    let late = timeout(SOON, impressions.next()).await.unwrap().unwrap();
+    assert_eq!(late.missed, 3_000 - 1_024);
+    drop(poisoned);
+}
+
+#[tokio::test]
+async fn a_browser_token_is_named_as_the_mistake() {
+    let server = Server::start().await;
+    let serve = async {
+        let mut peer = server.accept().await;
+        peer.hear().await;
+        peer.say(json!({"type": "values", "epoch": "e1", "revision": 1, "values": []})).await;
+        peer.hear_the_end().await;
+    };
+    let (flags, ()) = tokio::join!(server.client().build(), serve);
+
+    let error = flags.unwrap_err();
+    assert_eq!(error, BuildError::BrowserToken);
+    assert!(error.to_string().contains("needs a server token"), "{error}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Every URL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Compress, from_fn};
@@ -12,6 +13,8 @@ use super::{
 };
 use crate::app::App;
 
+/// A socket that takes nothing for this many write timeouts is closed, whatever is still queued for it.
+const SILENT_WRITES_MAX: u32 = 3;
 /// Connections that wait to be accepted; a reconnecting fleet comes all at once.
 const BACKLOG: u32 = 8_192;
 /// How long requests in flight may take when the server ends, in seconds.
@@ -20,16 +23,31 @@ const SHUTDOWN_SECONDS: u64 = 8;
 /// An HTTP server on a socket that is bound already.
 pub fn server(app: &Arc<App>, listener: std::net::TcpListener) -> std::io::Result<Server> {
     let workers = app.config.workers;
+    let silence = Duration::from_millis(app.config.stream.write_timeout_ms) * SILENT_WRITES_MAX;
     let app = Arc::clone(app);
     let mut server = HttpServer::new(move || web_app(Arc::clone(&app)))
         .backlog(BACKLOG)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .max_connections(200_000)
+        .on_connect(move |socket, _| give_up_after(socket, silence))
         .disable_signals();
     if workers > 0 {
         server = server.workers(workers);
     }
     Ok(server.listen(listener)?.run())
+}
+
+/// Lets the kernel close a socket that takes nothing for so long. Without that, one whose peer lives and never
+/// reads is held for ever, with all that is queued for it: its session can end, but what it wrote cannot leave.
+fn give_up_after(socket: &dyn std::any::Any, silence: Duration) {
+    #[cfg(target_os = "linux")]
+    if let Some(stream) = socket.downcast_ref::<actix_web::rt::net::TcpStream>()
+        && let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(silence))
+    {
+        tracing::debug!("a socket's time to take what is sent is not limited: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, silence);
 }
 
 /// The application with every route.

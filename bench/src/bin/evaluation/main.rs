@@ -75,5 +75,5 @@ fn table(world: &World, markdown: bool, with_instructions: bool) -> String {
             workload.goal_instructions.map_or("-".to_owned(), number),
         ]);
     }
-    render(&rows, markdown) + &note
+    render(&rows, markdown) + note.as_str()
 }

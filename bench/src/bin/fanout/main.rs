@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use switchback_bench::fleet::{Arrival, Fleet};
 use switchback_bench::helper::Helper;
-use switchback_bench::measure::{
-    machine_ns, median, process_cpu_ns, process_rss_kib, raise_open_files,
-};
+use switchback_bench::measure::{machine_ns, median, process_cpu_ns, process_rss_kib};
 use switchback_bench::server::{ENVIRONMENT, SDK, Server};
 use switchback_bench::table::{number, render};
 use switchback_bench::{fleet, floor};
+use switchback_tests::fleet::raise_open_files;
 
 const ROUNDS: usize = 30;
 /// Acknowledgements of one round have been dealt with before the next begins.

@@ -20,9 +20,10 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use switchback_bench::fleet::{self, Fleet};
 use switchback_bench::floor;
 use switchback_bench::helper::Helper;
-use switchback_bench::measure::{machine_ns, percentile, process_rss_kib, raise_open_files};
+use switchback_bench::measure::{machine_ns, percentile, process_rss_kib};
 use switchback_bench::server::{ENVIRONMENT, SDK, Server};
 use switchback_bench::table::{number, render};
+use switchback_tests::fleet::raise_open_files;
 
 const ROUNDS: usize = 30;
 const CLIENTS: usize = 1_000;
