@@ -48,15 +48,28 @@ impl Backend {
     pub async fn tamper(&self, sql: &str) {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         if self.database_url.is_empty() {
-            let path = self.folder.path().join("switchback.db");
-            let options = sqlx::sqlite::SqliteConnectOptions::new()
-                .filename(path)
-                .busy_timeout(std::time::Duration::from_secs(5));
-            let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-            connection.execute(sqlx::query(sql)).await.unwrap();
+            self.file().await.execute(sqlx::query(sql)).await.unwrap();
         } else {
             let mut connection = sqlx::PgConnection::connect(&self.database_url).await.unwrap();
             connection.execute(sqlx::query(sql)).await.unwrap();
         }
+    }
+
+    /// The first column of a query's first row, a text.
+    pub async fn ask(&self, sql: &str) -> String {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        if self.database_url.is_empty() {
+            sqlx::query_scalar(sql).fetch_one(&mut self.file().await).await.unwrap()
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.database_url).await.unwrap();
+            sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+        }
+    }
+
+    async fn file(&self) -> sqlx::SqliteConnection {
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(self.folder.path().join("switchback.db"))
+            .busy_timeout(std::time::Duration::from_secs(5));
+        sqlx::SqliteConnection::connect_with(&options).await.unwrap()
     }
 }

@@ -278,7 +278,7 @@ impl Filler<'_> {
             on_error: step.on_error,
             danger: step.danger || resolved.danger,
             idempotent: kind.idempotent(),
-            undo: kind.undo_mode(),
+            undo: resolved.undo.unwrap_or_else(|| kind.undo_mode()),
             params: resolved.params,
             does: resolved.does,
             undoes: resolved.undoes,
@@ -286,9 +286,25 @@ impl Filler<'_> {
         })
     }
 
+    /// A value inside SQL text could be SQL itself.
+    fn refuse_values_in_sql(&mut self, call: &Call, path: &str) {
+        let pairs = call.params.pairs().unwrap_or_default();
+        for (key, node) in
+            pairs.iter().filter(|(key, _)| matches!(key.text.as_str(), "sql" | "undo"))
+        {
+            if node.text().is_some_and(|text| text.contains("${{")) {
+                let path = format!("{path}.{}", key.text);
+                let message = "values do not go into the text of SQL";
+                let hint = "write $1, and put the value into `params`";
+                self.problems.push(Problem::new(path, message).at(node.at).hint(hint));
+            }
+        }
+    }
+
     fn call(&mut self, call: &Call, path: &str) -> Option<Resolved> {
         let kind = steps::find(&call.kind)?;
         let before = self.problems.len();
+        self.refuse_values_in_sql(call, path);
         let params = expr::resolve(&call.params, path, &self.context, &mut self.problems);
         if self.problems.len() > before {
             return None;

@@ -198,6 +198,37 @@ pub struct Question {
     pub params: Vec<String>,
 }
 
+/// A script for a data source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// The data source's name.
+    pub source: String,
+    /// Statements, parted by semicolons; one transaction.
+    pub sql: String,
+    /// `$1`, `$2`, …, as texts; with one statement only.
+    pub params: Vec<String>,
+    /// More changed rows than this roll it back.
+    pub rows_max: u64,
+}
+
+/// What a script did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Rows that it changed.
+    pub rows: u64,
+    /// By statement.
+    pub statements: Vec<u64>,
+}
+
+/// What a script would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// Rows that it would change.
+    pub rows: u64,
+    /// What somebody should know first, such as locks.
+    pub warnings: Vec<String>,
+}
+
 /// The app's databases. Rows are columns by name.
 #[async_trait]
 pub trait Sources: Send + Sync {
@@ -206,6 +237,15 @@ pub trait Sources: Send + Sync {
 
     /// What is expensive about a query, in words, without asking it.
     async fn explain(&self, question: &Question) -> Result<Vec<String>, PortError>;
+
+    /// Runs a script once per key, in one transaction. The key again does nothing and tells what the first one did.
+    async fn exec(&self, key: &str, script: &Script) -> Result<Changed, PortError>;
+
+    /// What a script with this key did; `None` when it did not happen.
+    async fn find(&self, key: &str, source: &str) -> Result<Option<Changed>, PortError>;
+
+    /// Runs a script and rolls it back.
+    async fn rehearse(&self, script: &Script) -> Result<Rehearsal, PortError>;
 }
 
 /// Time.

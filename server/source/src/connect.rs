@@ -33,8 +33,12 @@ pub enum Dialect {
 #[derive(Clone, Debug)]
 pub(crate) enum Pool {
     Postgres(PgPool),
-    /// Opened read-only: SQLite has no other way to be sure.
-    Sqlite(SqlitePool),
+    Sqlite {
+        /// Opened read-only: SQLite has no other way to be sure.
+        read: SqlitePool,
+        /// One connection: SQLite has one writer.
+        write: SqlitePool,
+    },
 }
 
 /// A data source, connected when it is first used.
@@ -75,7 +79,7 @@ impl Source {
     pub async fn dialect(&self) -> Result<Dialect, SourceError> {
         Ok(match self.pool().await? {
             Pool::Postgres(_) => Dialect::Postgres,
-            Pool::Sqlite(_) => Dialect::Sqlite,
+            Pool::Sqlite { .. } => Dialect::Sqlite,
         })
     }
 
@@ -96,7 +100,7 @@ impl Source {
                     asked.await.map_err(|error| self.error(error))?;
                 (Dialect::Postgres, version, self.warnings(replica, superuser.unwrap_or(false)))
             }
-            Pool::Sqlite(pool) => {
+            Pool::Sqlite { read: pool, .. } => {
                 // Opening alone does not read the file.
                 let asked = sqlx::query_as::<_, (String, i64)>(
                     "SELECT sqlite_version(), (SELECT COUNT(*) FROM sqlite_master)",
@@ -164,14 +168,16 @@ impl Source {
         let options = SqliteConnectOptions::new()
             .filename(path.trim_start_matches("//"))
             .create_if_missing(false)
-            .read_only(true)
             .busy_timeout(Duration::from_millis(self.settings.lock_timeout_ms));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(CONNECT_WITHIN)
-            .idle_timeout(IDLE)
-            .connect_lazy_with(options);
-        Ok(Pool::Sqlite(pool))
+        let pool = |connections: u32, options: SqliteConnectOptions| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(CONNECT_WITHIN)
+                .idle_timeout(IDLE)
+                .connect_lazy_with(options)
+        };
+        let read = pool(connections, options.clone().read_only(true));
+        Ok(Pool::Sqlite { read, write: pool(1, options) })
     }
 
     pub(crate) fn error(&self, error: sqlx::Error) -> SourceError {

@@ -6,10 +6,14 @@
 
 mod connect;
 mod error;
+mod exec;
 mod query;
+mod script;
 mod settings;
 
 pub use connect::{Dialect, Source, Tested};
 pub use error::SourceError;
+pub use exec::{Executed, Rehearsed};
 pub use query::{Plan, Row};
+pub use script::{Statement, split};
 pub use settings::{Access, Credentials, Settings};

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::connect::{Pool, Source};
 use crate::error::SourceError;
+use crate::script::without_comments;
 
 /// A row: columns by name, in their order.
 pub type Row = Map<String, Value>;
@@ -55,7 +56,7 @@ impl Source {
                 let rows = self.heard(rows).await?;
                 rows.iter().map(|text| read_row(text)).collect::<Result<Vec<_>, _>>()?
             }
-            Pool::Sqlite(pool) => {
+            Pool::Sqlite { read: pool, .. } => {
                 let text = format!("SELECT * FROM (\n{sql}\n) LIMIT {}", limit.saturating_add(1));
                 let mut query = sqlx::query(AssertSqlSafe(text));
                 for param in params {
@@ -104,7 +105,7 @@ impl Source {
                 let text: String = row.try_get_unchecked(0).map_err(|error| self.error(error))?;
                 Ok(read_plan(&serde_json::from_str(&text).unwrap_or_default()))
             }
-            Pool::Sqlite(pool) => {
+            Pool::Sqlite { read: pool, .. } => {
                 let text = format!("EXPLAIN QUERY PLAN {sql}");
                 let mut query = sqlx::query(AssertSqlSafe(text));
                 for param in params {
@@ -135,29 +136,24 @@ impl Source {
 /// The text of one query, without the semicolon at its end.
 fn one_query(sql: &str) -> Result<&str, SourceError> {
     let text = sql.trim().trim_end_matches(';').trim_end();
-    let bare = without_comments(text);
-    let first = bare.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    if !["SELECT", "WITH", "VALUES", "TABLE"].iter().any(|word| first.eq_ignore_ascii_case(word)) {
-        let message =
-            format!("`{first}` is not a query: it starts with SELECT, WITH, VALUES or TABLE");
-        return Err(SourceError::Refused(message));
+    if is_query(text) {
+        return Ok(text);
     }
-    Ok(text)
+    let first = first_word(text);
+    let message = format!("`{first}` is not a query: it starts with SELECT, WITH, VALUES or TABLE");
+    Err(SourceError::Refused(message))
 }
 
-/// The text behind the comments at its start.
-fn without_comments(mut text: &str) -> &str {
-    loop {
-        text = text.trim_start();
-        let rest = if let Some(comment) = text.strip_prefix("--") {
-            comment.split_once('\n').map_or("", |(_, rest)| rest)
-        } else if let Some(comment) = text.strip_prefix("/*") {
-            comment.split_once("*/").map_or("", |(_, rest)| rest)
-        } else {
-            return text;
-        };
-        text = rest;
-    }
+/// Whether a statement begins as queries do.
+fn is_query(text: &str) -> bool {
+    let first = first_word(text);
+    ["SELECT", "WITH", "VALUES", "TABLE"].iter().any(|word| first.eq_ignore_ascii_case(word))
+}
+
+/// A statement's first word.
+pub(crate) fn first_word(text: &str) -> &str {
+    let bare = without_comments(text);
+    bare.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default()
 }
 
 fn read_row(text: &str) -> Result<Row, SourceError> {

@@ -12,11 +12,12 @@ use switchback_core::model::{Millis, Revision};
 use switchback_core::wire;
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::ports::{
-    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, Http, HttpAnswer, HttpQuestion,
-    IncidentText, Incidents, Notice, Notices, PortError, Progress, Question, Sources, World,
+    Changed, Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, Http, HttpAnswer,
+    HttpQuestion, IncidentText, Incidents, Notice, Notices, PortError, Progress, Question,
+    Rehearsal, Script, Sources, World,
 };
 use switchback_playbook::state::RunState;
-use switchback_source::{Source, SourceError};
+use switchback_source::{Executed, Rehearsed, Source, SourceError};
 use switchback_store::{self as store, RunRow, StoreError};
 
 use super::App;
@@ -368,6 +369,25 @@ impl Sources for Ports {
         let plan = source.explain(&question.sql, &question.params).await;
         plan.map(|plan| plan.warnings).map_err(|error| source_error(&question.source, &error))
     }
+
+    async fn exec(&self, key: &str, script: &Script) -> Result<Changed, PortError> {
+        let Script { source: name, sql, params, rows_max } = script;
+        let done = self.source(name).await?.exec(key, sql, params, *rows_max).await;
+        done.map(changed).map_err(|error| source_error(name, &error))
+    }
+
+    async fn find(&self, key: &str, source: &str) -> Result<Option<Changed>, PortError> {
+        let found = self.source(source).await?.find(key).await;
+        found.map(|done| done.map(changed)).map_err(|error| source_error(source, &error))
+    }
+
+    async fn rehearse(&self, script: &Script) -> Result<Rehearsal, PortError> {
+        let Script { source: name, sql, params, rows_max } = script;
+        let rehearsed = self.source(name).await?.rehearse(sql, params, *rows_max).await;
+        let Rehearsed { executed, warnings } =
+            rehearsed.map_err(|error| source_error(name, &error))?;
+        Ok(Rehearsal { rows: executed.rows, warnings })
+    }
 }
 
 impl Ports {
@@ -377,6 +397,11 @@ impl Ports {
             error => PortError::Refused(error.to_string()),
         })
     }
+}
+
+fn changed(executed: Executed) -> Changed {
+    let Executed { rows, statements, .. } = executed;
+    Changed { rows, statements }
 }
 
 fn source_error(name: &str, error: &SourceError) -> PortError {

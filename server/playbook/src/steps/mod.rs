@@ -38,6 +38,7 @@ kinds! {
     notify_in_app,
     probe_http,
     probe_sql,
+    sql_exec,
     log,
 }
 
@@ -105,6 +106,8 @@ pub struct Resolved {
     pub approve: Option<Approval>,
     /// Needs care whatever the file says.
     pub danger: bool,
+    /// How this call is undone, where that differs from its kind.
+    pub undo: Option<Undo>,
 }
 
 impl Resolved {
@@ -118,6 +121,7 @@ impl Resolved {
             wait_ms: 0,
             approve: None,
             danger: false,
+            undo: None,
         }
     }
 }

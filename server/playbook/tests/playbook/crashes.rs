@@ -10,7 +10,7 @@ const STEPS: &str = "\
 - {id: two, flag.kill: {key: b, killed: true}}
 - {id: three, flag.rollout: {key: c, percent: 10%}}
 - {id: four, incident.open: {template: auth_down}}
-- {id: five, wait: {for: 2s}}
+- {id: five, sql.exec: {source: shop, sql: UPDATE a SET b = 1, undo: UPDATE a SET b = 0}}
 - {id: six, flag.ack: {at_least: 90%, within: 1s}}
 - {id: seven, probe.http: {url: 'http://app.test/'}, verify: {probe.sql: {source: shop, sql: SELECT 1, expect: 1}}}
 - {id: eight, log: {message: hello}}
@@ -30,7 +30,7 @@ fn world(fake: &Fake) -> String {
     for state in flags.values_mut() {
         state.expires_at = state.expires_at.map(|_| 1);
     }
-    fake.with(|i| format!("{flags:?} {:?} {:?} {:?}", i.incidents, i.notices, i.state))
+    fake.with(|i| format!("{flags:?} {:?} {:?} {:?} {:?}", i.incidents, i.notices, i.sql, i.state))
 }
 
 /// Runs once per operation of the undisturbed run, with a death before and after it.

@@ -43,6 +43,9 @@ pub struct Inner {
     pub incidents: BTreeMap<String, (String, String, bool)>,
     pub updates: BTreeSet<String>,
     pub notices: BTreeSet<String>,
+    /// Keys of scripts that a data source has done, and what it did, in order.
+    pub scripts: BTreeSet<String>,
+    pub sql: Vec<String>,
     pub connected: u64,
     pub acked: u64,
     /// Operations so far: each commit and each effect is one.
@@ -322,6 +325,23 @@ impl Sources for Fake {
 
     async fn explain(&self, _: &Question) -> Result<Vec<String>, PortError> {
         Ok(Vec::new())
+    }
+
+    async fn exec(&self, key: &str, script: &Script) -> Result<Changed, PortError> {
+        self.operate(None, |inner| {
+            if inner.scripts.insert(key.into()) {
+                inner.sql.push(script.sql.clone());
+            }
+            Ok(Changed { rows: 1, statements: vec![1] })
+        })
+    }
+
+    async fn find(&self, key: &str, _: &str) -> Result<Option<Changed>, PortError> {
+        Ok(self.with(|inner| inner.scripts.contains(key).then(Changed::default)))
+    }
+
+    async fn rehearse(&self, _: &Script) -> Result<Rehearsal, PortError> {
+        Ok(Rehearsal { rows: 1, warnings: Vec::new() })
     }
 }
 

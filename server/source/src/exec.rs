@@ -1,0 +1,276 @@
+//! Changing a data source: a script in one transaction, once per key, and the rehearsal that is rolled back.
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
+
+use crate::connect::{Dialect, Source};
+use crate::error::SourceError;
+use crate::query::first_word;
+use crate::script::{Statement, split};
+use crate::settings::Access;
+
+/// What a script did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Executed {
+    /// Rows that its statements changed, together.
+    pub rows: u64,
+    /// Rows by statement.
+    pub statements: Vec<u64>,
+    /// Whether an earlier attempt had done it already.
+    #[serde(default)]
+    pub already: bool,
+}
+
+/// What a script would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rehearsed {
+    /// What it would change.
+    pub executed: Executed,
+    /// What somebody should know: locks that keep others out, sequences that do not go back.
+    pub warnings: Vec<String>,
+}
+
+/// One transaction in either database; dropping it rolls back.
+enum Tx {
+    Postgres(Transaction<'static, Postgres>),
+    Sqlite(Transaction<'static, Sqlite>),
+}
+
+macro_rules! on {
+    ($tx:expr, $inner:ident => $body:expr) => {
+        match $tx {
+            Tx::Postgres($inner) => $body,
+            Tx::Sqlite($inner) => $body,
+        }
+    };
+}
+
+/// Locks that stop nobody but other changes of the schema.
+const QUIET_LOCKS: &str = "('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')";
+
+impl Source {
+    /// Runs a script once per key: a second call with the key does nothing and says what the first one did. The key is kept
+    /// in the data source itself, in the script's transaction, so that it is true whatever crashes.
+    ///
+    /// # Errors
+    /// The source is read-only, a statement fails, more than `rows_max` rows would change, or it cannot be reached; then nothing
+    /// was changed, except that the commit of an unreachable one may have happened: ask again with the same key.
+    pub async fn exec(
+        &self,
+        key: &str,
+        script: &str,
+        params: &[String],
+        rows_max: u64,
+    ) -> Result<Executed, SourceError> {
+        let statements = split(script)?;
+        let mut tx = self.begin().await?;
+        self.make_ledger(&mut tx).await?;
+        let noted = on!(&mut tx, tx => {
+            let insert = sqlx::query(AssertSqlSafe(ledger_sql(
+                "INSERT INTO {ledger} (key, detail) VALUES ($1, '') ON CONFLICT (key) DO NOTHING",
+                tx_dialect(tx),
+            )));
+            insert.bind(key).execute(&mut **tx).await.map(|done| done.rows_affected())
+        });
+        if noted.map_err(|error| self.error(error))? == 0 {
+            drop(tx);
+            let earlier = self.find(key).await?;
+            let gone = || {
+                SourceError::Unreachable("another attempt with this key is under way".to_owned())
+            };
+            return earlier.ok_or_else(gone);
+        }
+        let executed = self.run_all(&mut tx, &statements, params, rows_max).await?;
+        let detail = serde_json::to_string(&executed).unwrap_or_default();
+        let kept = on!(&mut tx, tx => {
+            let update = sqlx::query(AssertSqlSafe(
+                ledger_sql("UPDATE {ledger} SET detail = $2 WHERE key = $1", tx_dialect(tx)),
+            ));
+            update.bind(key).bind(detail).execute(&mut **tx).await.map(drop)
+        });
+        kept.map_err(|error| self.error(error))?;
+        let done = on!(tx, tx => tx.commit().await);
+        match done {
+            Ok(()) => Ok(executed),
+            Err(error) => {
+                self.forget().await;
+                Err(SourceError::Unreachable(format!(
+                    "the commit was not answered: {}",
+                    self.error(error)
+                )))
+            }
+        }
+    }
+
+    /// What a script with this key did; `None` when it did not.
+    ///
+    /// # Errors
+    /// The source cannot be reached, or refuses.
+    pub async fn find(&self, key: &str) -> Result<Option<Executed>, SourceError> {
+        let mut tx = self.begin().await?;
+        self.make_ledger(&mut tx).await?;
+        let found = on!(&mut tx, tx => {
+            let select = sqlx::query_scalar::<_, String>(AssertSqlSafe(
+                ledger_sql("SELECT detail FROM {ledger} WHERE key = $1", tx_dialect(tx)),
+            ));
+            select.bind(key).fetch_optional(&mut **tx).await
+        });
+        let found = found.map_err(|error| self.error(error))?;
+        let read = |detail: String| serde_json::from_str(&detail).unwrap_or_default();
+        Ok(found.map(|detail| Executed { already: true, ..read(detail) }))
+    }
+
+    /// Runs a script in a transaction that is rolled back, with the source's limits.
+    ///
+    /// # Errors
+    /// As [`exec`](Self::exec).
+    pub async fn rehearse(
+        &self,
+        script: &str,
+        params: &[String],
+        rows_max: u64,
+    ) -> Result<Rehearsed, SourceError> {
+        let statements = split(script)?;
+        let mut tx = self.begin().await?;
+        let executed = self.run_all(&mut tx, &statements, params, rows_max).await?;
+        let mut warnings = Vec::new();
+        if let Tx::Postgres(tx) = &mut tx {
+            let text = format!(
+                "SELECT DISTINCT relation::regclass::text, mode FROM pg_locks WHERE pid = pg_backend_pid() \
+                 AND locktype = 'relation' AND mode NOT IN {QUIET_LOCKS} ORDER BY 1"
+            );
+            let locks = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(text));
+            let locks = locks.fetch_all(&mut **tx).await.map_err(|error| self.error(error))?;
+            warnings.extend(locks.into_iter().map(|(table, mode)| match mode.as_str() {
+                "AccessExclusiveLock" => {
+                    format!("`{table}` is locked: nobody can read it meanwhile")
+                }
+                _ => format!("`{table}` is locked: nobody can change it meanwhile ({mode})"),
+            }));
+        }
+        if statements.iter().any(|one| one.text.to_ascii_uppercase().starts_with("INSERT")) {
+            warnings.push("numbers that sequences gave in this dry run are used up".to_owned());
+        }
+        Ok(Rehearsed { executed, warnings })
+    }
+
+    async fn run_all(
+        &self,
+        tx: &mut Tx,
+        statements: &[Statement],
+        params: &[String],
+        rows_max: u64,
+    ) -> Result<Executed, SourceError> {
+        if !params.is_empty() && statements.len() > 1 {
+            let message = "params go with one statement; part the script into steps";
+            return Err(SourceError::Refused(message.to_owned()));
+        }
+        let mut executed = Executed::default();
+        for (index, statement) in statements.iter().enumerate() {
+            let text = AssertSqlSafe(statement.text.clone());
+            let done = on!(tx, tx => if params.is_empty() {
+                sqlx::raw_sql(text).execute(&mut **tx).await.map(|done| done.rows_affected())
+            } else {
+                let mut query = sqlx::query(text);
+                for param in params {
+                    query = query.bind(param);
+                }
+                query.execute(&mut **tx).await.map(|done| done.rows_affected())
+            });
+            let rows =
+                done.map_err(|error| match self.error(error) {
+                    SourceError::Refused(why) if statements.len() > 1 => SourceError::Refused(
+                        format!("statement {} at line {}: {why}", index + 1, statement.line),
+                    ),
+                    other => other,
+                })?;
+            // PostgreSQL counts the rows that a SELECT gives. (A WITH may change rows, so it counts.)
+            let rows =
+                if first_word(&statement.text).eq_ignore_ascii_case("SELECT") { 0 } else { rows };
+            executed.rows += rows;
+            executed.statements.push(rows);
+            if executed.rows > rows_max {
+                return Err(SourceError::Refused(format!(
+                    "it would change {} rows or more; {rows_max} are allowed",
+                    executed.rows
+                )));
+            }
+        }
+        Ok(executed)
+    }
+
+    async fn begin(&self) -> Result<Tx, SourceError> {
+        if self.settings().access == Access::ReadOnly {
+            let message = "the data source is read-only; an administrator can let it be written to";
+            return Err(SourceError::ReadOnly(message.to_owned()));
+        }
+        let begun = match self.pool().await? {
+            crate::connect::Pool::Postgres(pool) => pool.begin().await.map(Tx::Postgres),
+            crate::connect::Pool::Sqlite { write, .. } => {
+                write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite)
+            }
+        };
+        match begun.map_err(|error| self.error(error)) {
+            Ok(tx) => Ok(tx),
+            Err(error) => {
+                self.forget().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_ledger(&self, tx: &mut Tx) -> Result<(), SourceError> {
+        let made = match tx {
+            Tx::Postgres(tx) => {
+                // Looked at first: making what is there already still takes the right to make it.
+                let there = sqlx::query_scalar::<_, bool>(
+                    "SELECT to_regclass('switchback.ledger') IS NOT NULL",
+                );
+                match there.fetch_one(&mut **tx).await {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => {
+                        let make = "CREATE SCHEMA IF NOT EXISTS switchback; CREATE TABLE IF NOT EXISTS switchback.ledger \
+                                    (key TEXT PRIMARY KEY, detail TEXT NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now())";
+                        sqlx::raw_sql(make).execute(&mut **tx).await.map(drop)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Tx::Sqlite(tx) => {
+                let make = "CREATE TABLE IF NOT EXISTS switchback_ledger (key TEXT PRIMARY KEY, detail TEXT NOT NULL, \
+                            at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)";
+                sqlx::raw_sql(make).execute(&mut **tx).await.map(drop)
+            }
+        };
+        made.map_err(|error| match self.error(error) {
+            SourceError::Refused(why) => SourceError::Refused(format!(
+                "the table of what was done, switchback.ledger, cannot be made: {why}"
+            )),
+            other => other,
+        })
+    }
+}
+
+fn ledger_sql(text: &str, dialect: Dialect) -> String {
+    let name = match dialect {
+        Dialect::Postgres => "switchback.ledger",
+        Dialect::Sqlite => "switchback_ledger",
+    };
+    text.replace("{ledger}", name)
+}
+
+trait HasDialect {
+    const DIALECT: Dialect;
+}
+
+impl HasDialect for Transaction<'static, Postgres> {
+    const DIALECT: Dialect = Dialect::Postgres;
+}
+
+impl HasDialect for Transaction<'static, Sqlite> {
+    const DIALECT: Dialect = Dialect::Sqlite;
+}
+
+fn tx_dialect<T: HasDialect>(_: &T) -> Dialect {
+    T::DIALECT
+}
