@@ -57,6 +57,11 @@ impl Helper {
             .expect("the helper goes on")
     }
 
+    /// Ends it at once, as a power cut would.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("the helper runs");
+    }
+
     /// Lets it end, and waits for that.
     pub async fn end(self) {
         let Self { mut child, input, .. } = self;

@@ -56,8 +56,17 @@ pub fn process_cpu_ns(id: u32) -> u64 {
 
 /// Memory that a process holds, in KiB.
 pub fn process_rss_kib(id: u32) -> f64 {
+    process_status_kib(id, "VmRSS:")
+}
+
+/// The most memory that a process has held, in KiB.
+pub fn process_peak_kib(id: u32) -> f64 {
+    process_status_kib(id, "VmHWM:")
+}
+
+fn process_status_kib(id: u32, name: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN)
 }
 

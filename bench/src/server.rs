@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::measure::machine_ns;
+
 const ADMIN: &str = "*:*.bench-admin-token";
 /// The token of the clients.
 pub const SDK: &str = "*:production.bench-server-token";
@@ -30,11 +32,18 @@ pub struct Server {
     pub url: String,
     /// From starting the process to its first answer.
     pub started_in: Duration,
+    /// When it began to listen, by [`machine_ns`].
+    pub listening_at: u64,
 }
 
 impl Server {
     /// Starts the server that was built beside this program.
     pub async fn start(folder: &TempDir) -> Self {
+        Self::start_on(folder, "127.0.0.1:0").await
+    }
+
+    /// Starts it on an address.
+    pub async fn start_on(folder: &TempDir, listen: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
         let own = std::env::current_exe().expect("this program has a path");
@@ -48,7 +57,7 @@ impl Server {
             .env("SWITCHBACK_LOG", "warn")
             // A heartbeat in the middle of a round would be counted as the round's work.
             .env("SWITCHBACK_STREAM__HEARTBEAT_MS", "60000")
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["--listen", listen, "--data-dir"])
             .arg(folder.path())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -63,8 +72,9 @@ impl Server {
                 break url.to_owned();
             }
         };
+        let listening_at = machine_ns();
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let mut server = Self { child, http, url, started_in: Duration::ZERO };
+        let mut server = Self { child, http, url, started_in: Duration::ZERO, listening_at };
         server.send(Method::GET, "/healthz", None).await;
         server.started_in = began.elapsed();
         server
@@ -99,6 +109,11 @@ impl Server {
         let path = format!("{ENVIRONMENT}/flags/{key}/enabled");
         let body = json!({"enabled": enabled, "reason": "a round of the benchmark"});
         self.send(Method::PUT, &path, Some(body)).await
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("the server runs");
     }
 
     /// Ends it as an operator would.

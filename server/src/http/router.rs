@@ -13,7 +13,8 @@ use super::{
 };
 use crate::app::App;
 
-/// A socket that takes nothing for this many write timeouts is closed, whatever is still queued for it.
+/// The kernel gives a socket up that takes nothing for this many write timeouts, at one of the next times that it looks:
+/// it looks ever less often, so that it can be three times as long.
 const SILENT_WRITES_MAX: u32 = 3;
 /// Connections that wait to be accepted; a reconnecting fleet comes all at once.
 const BACKLOG: u32 = 8_192;
