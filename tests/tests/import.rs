@@ -17,9 +17,13 @@ const FLAGD: &str = include_str!("../../server/tests/samples/flagd.json");
 
 /// Runs a command against a server; its exit code, and what it printed.
 fn call(server: &Server, words: &str, path: &Path) -> (i32, String) {
+    call_at(&server.url, words, path)
+}
+
+fn call_at(url: &str, words: &str, path: &Path) -> (i32, String) {
     let mut command = Command::new(program());
     command.env_clear().current_dir(std::env::temp_dir());
-    command.env("SWITCHBACK_URL", &server.url).env("SWITCHBACK_TOKEN", ADMIN);
+    command.env("SWITCHBACK_URL", url).env("SWITCHBACK_TOKEN", ADMIN);
     let path = path.display().to_string();
     let place = |word: &str| if word == "PATH" { path.clone() } else { word.to_owned() };
     let output = command.args(words.split(' ').map(place)).output().unwrap();
@@ -151,6 +155,62 @@ on_both! {
         good(&empty, "apply PATH --env staging --yes", first.path());
         good(&empty, "export --env staging PATH", third.path());
         assert_eq!(files(first.path()), files(third.path()));
+    }
+
+    /// What is exported in another system's language is imported where there was nothing, and decides the same.
+    async fn another_languages_file_makes_the_same_again(backend: Backend) {
+        let server = Server::start(&backend);
+        let folder = tempfile::tempdir().unwrap();
+        for system in ["unleash", "flagd"] {
+            let (first, second) = (folder.path().join(system), folder.path().join("again"));
+            let (from, to) = (Backend::sqlite(), Backend::sqlite());
+            let (from, to) = (Server::start(&from), Server::start(&to));
+            let there = if system == "flagd" { &server } else { &from };
+            let import = format!("import {system} PATH --env staging --apply --drift 2000");
+            let export = format!("export --format {system} --env staging --project default PATH");
+            good(there, &import, &sample(&format!("{system}.json")));
+
+            let text = good(there, &export, &first);
+            assert!(text.contains("flags in"), "{text}");
+            let text = good(&to, &import, &first);
+            assert!(text.contains("drift: 0 of"), "{text}");
+
+            let text = good(&to, &import, &first);
+            assert!(text.contains("0 to create, 0 to update"), "{text}");
+            good(&to, &export, &second);
+            let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+            assert_eq!(good(&to, &export.replace("PATH", "-"), &second), read(&second), "the same, piped");
+            if system == "unleash" {
+                assert_eq!(read(&first), read(&second));
+            }
+        }
+    }
+
+    /// What the other language cannot say is refused by name, or left out by name when told so.
+    async fn what_cannot_be_said_is_not_exported(backend: Backend) {
+        let server = Server::start(&backend);
+        server.api().post("/api/v1/projects", json!({"key": "shop", "name": "Shop"})).await;
+        let fine = json!({"enabled": true, "rules": [{"id": "r", "percent": 12.5}]});
+        server.api().post("/api/v1/flags", json!({"key": "fine", "project": "shop", "state": fine})).await;
+        server.api().post("/api/v1/flags", json!({"key": "plain", "project": "shop", "state": {"enabled": true}})).await;
+        server.api().post("/api/v1/flags", json!({"key": "other", "state": {"enabled": true}})).await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("flags.json");
+
+        for (system, reason) in [("unleash", "whole percents"), ("flagd", "session")] {
+            let export = format!("export --format {system} --env staging --project shop PATH");
+            let (code, text) = call(&server, &export, &file);
+            assert_eq!(code, 1, "{text}");
+            assert!(text.contains("flag `fine`") && text.contains(reason), "{text}");
+            assert!(text.contains("nothing was written") && !file.exists(), "{text}");
+
+            let text = good(&server, &format!("{export} --skip-unsupported"), &file);
+            assert!(text.contains("left out: flag `fine`") && text.contains("1 flags in"), "{text}");
+            let written = std::fs::read_to_string(&file).unwrap();
+            assert!(written.contains("\"plain\"") && !written.contains("\"fine\""), "{written}");
+            assert!(!written.contains("\"other\""), "of another project: {written}");
+            std::fs::remove_file(&file).unwrap();
+        }
     }
 
     /// Only `--prune` archives, and the plan says what.
