@@ -5,6 +5,7 @@ pub mod api;
 pub mod backend;
 pub mod browser;
 pub mod foreign;
+pub mod interrupt;
 pub mod server;
 pub mod stream;
 pub mod wait;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use switchback::formats::drift::{Person, Source, document};
 use switchback::formats::{flagd, launchdarkly};
 use switchback_core::Ruleset;
+use switchback_tests::interrupt::before_first_change;
 use switchback_tests::server::{ADMIN, program};
 use switchback_tests::{Backend, Server, on_both};
 
@@ -233,6 +234,90 @@ on_both! {
         assert!(text.contains("archive flag heads, in every environment"), "{text}");
         let heads = server.api().get("/api/v1/environments/staging/flags?text=heads").await;
         assert_eq!(heads["items"], json!([]));
+    }
+
+    /// `--prune` deletes segments, too, once no flag uses them; the plan says which.
+    async fn a_segment_goes_when_nothing_uses_it(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        for key in ["used", "left", "foreign"] {
+            let segment = json!({"key": key, "constraints": [{"field": "plan", "operator": "IN", "values": ["pro"]}]});
+            let url = format!("/api/v1/environments/staging/segments/{key}");
+            api.put(&url, json!({"segment": segment, "revision": 0, "reason": "for the test"})).await;
+        }
+        let on = |segments: &[&str]| json!({"enabled": true, "rules": [{"id": "r", "segments": segments}]});
+        for (key, segments) in [("kept", &["used"][..]), ("gone", &["used", "left"]), ("elsewhere", &["foreign"])] {
+            let project = if key == "elsewhere" { "other" } else { "default" };
+            if key == "elsewhere" {
+                api.post("/api/v1/projects", json!({"key": "other", "name": "Other"})).await;
+            }
+            api.post("/api/v1/flags", json!({"key": key, "project": project, "state": {"enabled": false}})).await;
+            let url = format!("/api/v1/environments/staging/flags/{key}");
+            let seen = api.get(&url).await["revision"].clone();
+            let body = json!({"state": on(segments), "revision": seen, "reason": "for the test"});
+            api.put(&format!("{url}/state"), body).await;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        good(&server, "export --env staging --project default PATH", folder.path());
+        std::fs::remove_file(folder.path().join("flags/gone.yaml")).unwrap();
+        std::fs::remove_file(folder.path().join("segments/left.yaml")).unwrap();
+
+        let text = good(&server, "apply PATH --env staging --yes", folder.path());
+        assert!(text.contains("segment left has no file; it stays") && text.contains("gone has no file"), "{text}");
+        let text = good(&server, "apply PATH --env staging --dry-run --prune", folder.path());
+        assert!(text.contains("archive flag gone") && text.contains("delete segment left, as no flag uses it"), "{text}");
+        assert!(text.contains("segment foreign has no file; it stays"), "another project's flag uses it: {text}");
+        assert!(text.contains("1 to archive, 1 to delete"), "{text}");
+
+        let text = good(&server, "apply PATH --env staging --yes --prune --reason gone", folder.path());
+        assert!(text.contains("archived flag gone") && text.contains("deleted segment left"), "{text}");
+        let left = api.get("/api/v1/environments/staging/segments").await;
+        let keys: Vec<&str> = left["items"].as_array().unwrap().iter().map(|row| row["segment"]["key"].as_str().unwrap()).collect();
+        assert_eq!(keys, ["foreign", "used"]);
+        let text = good(&server, "apply PATH --env staging --yes --prune", folder.path());
+        assert!(text.contains("0 to archive, 0 to delete"), "{text}");
+    }
+
+    /// What somebody else changes between the plan and its doing is refused and named; the rest is done.
+    async fn a_change_in_between_is_not_overwritten(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        for key in ["first", "second", "third"] {
+            api.post("/api/v1/flags", json!({"key": key, "state": {"enabled": false}})).await;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        good(&server, "export --env staging PATH", folder.path());
+        for key in ["first", "second", "third"] {
+            let file = folder.path().join(format!("flags/{key}.yaml"));
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, text.replace("enabled: false", "enabled: true")).unwrap();
+        }
+        let state = |key: &str| format!("/api/v1/environments/staging/flags/{key}");
+        let (by_hand, seen) = (server.api(), api.get(&state("second")).await["revision"].clone());
+        let url = before_first_change(server.address(), move || {
+            let (api, seen) = (by_hand.clone(), seen.clone());
+            async move {
+                let body = json!({"state": {"enabled": false, "impressions": true}, "revision": seen, "reason": "by hand"});
+                api.put("/api/v1/environments/staging/flags/second/state", body).await;
+            }
+        })
+        .await;
+
+        let (code, text) = {
+            let path = folder.path().to_owned();
+            let work = move || call_at(&url, "apply PATH --env staging --yes --reason merged", &path);
+            tokio::task::spawn_blocking(work).await.unwrap()
+        };
+
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("2 of 3 changes were made; not flag `second`: "), "{text}");
+        assert!(text.contains("updated flag first") && text.contains("updated flag third"), "{text}");
+        for (key, enabled) in [("first", true), ("second", false), ("third", true)] {
+            assert_eq!(api.get(&state(key)).await["state"]["enabled"], enabled, "{key}");
+        }
+        assert_eq!(api.get(&state("second")).await["state"]["impressions"], true, "what was done by hand stands");
+        let text = good(&server, "apply PATH --env staging --yes --reason again", folder.path());
+        assert!(text.contains("updated flag second"), "the next run sees it: {text}");
     }
 
     /// A typo names file and line, and nothing is changed.
