@@ -1,4 +1,5 @@
 //! Flags of ours as other systems' files: read again, they decide the same, and what cannot be said is refused.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests fail that way")]
 
 use std::collections::BTreeMap;
 
