@@ -30,6 +30,19 @@ pub fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
+/// Bytes that this process holds by its allocator, what the allocator itself needs for them included; not a number where
+/// the allocator does not say.
+pub fn live_bytes() -> f64 {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: the call only reads the allocator's counts.
+        let counts = unsafe { libc::mallinfo2() };
+        (counts.uordblks + counts.hblkhd) as f64
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    f64::NAN
+}
+
 /// CPU time of this thread in nanoseconds; what other processes do on the machine does not count.
 pub fn cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

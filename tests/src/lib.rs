@@ -6,6 +6,7 @@ pub mod backend;
 pub mod browser;
 pub mod fleet;
 pub mod foreign;
+pub mod interrupt;
 pub mod server;
 pub mod stream;
 pub mod wait;

@@ -12,8 +12,12 @@ const HELP: &str = "\
 cargo xtask test [FILTER]   every test, on SQLite and on a private PostgreSQL, with a real browser
 cargo xtask ci              fmt, clippy with warnings denied, then every test
 cargo xtask bench [NAME]    benchmarks: evaluation, fanout, http, propagation, reconnect, rollback; all when none is named
+cargo xtask bench engines   decisions of other engines beside ours; builds those engines first, which takes minutes
 cargo xtask ui-shots [DIR]  screenshots of the console, light and dark, wide and narrow
 cargo xtask fmt             format everything";
+
+/// The benchmark that is no member of the workspace.
+const ENGINES: &str = "bench/engines/Cargo.toml";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
 /// Formats the workspace. Step kinds are declared by a macro, which `cargo fmt` does not look into.
 fn format_all(arguments: &[&str]) -> Result<(), Problem> {
     run(Command::new("cargo").args(["fmt", "--all"]).args(arguments))?;
+    run(Command::new("cargo").args(["fmt", "--manifest-path", ENGINES]).args(arguments))?;
     let kinds = std::fs::read_dir("server/playbook/src/steps").map_err(|e| e.to_string())?;
     let files = kinds.filter_map(|entry| Some(entry.ok()?.path()));
     let mut command = Command::new("rustfmt");
@@ -81,6 +86,9 @@ fn test(filter: &[&str]) -> Result<(), Problem> {
 }
 
 fn bench(names: &[&str]) -> Result<(), Problem> {
+    if names == ["engines"] {
+        return bench_engines();
+    }
     run(Command::new("cargo").args(["build", "--workspace", "--release", "--locked"]))?;
     let all = ["evaluation", "fanout", "http", "propagation", "reconnect", "rollback"];
     let chosen = if names.is_empty() { &all[..] } else { names };
@@ -89,11 +97,22 @@ fn bench(names: &[&str]) -> Result<(), Problem> {
     }
     for name in chosen {
         if !all.contains(name) {
-            return Err(format!("there is no benchmark `{name}`; there are {}", all.join(", ")));
+            let all = all.join(", ");
+            return Err(format!(
+                "there is no benchmark `{name}`; there are {all}, and `engines`, which runs alone"
+            ));
         }
         run(&mut Command::new(tools::target_dir().join("release").join(name)))?;
     }
     Ok(())
+}
+
+/// A package outside the workspace, so that nobody else waits for what the other engines need.
+fn bench_engines() -> Result<(), Problem> {
+    let target = tools::target_dir();
+    run(Command::new("cargo")
+        .args(["run", "--release", "--locked", "--manifest-path", ENGINES, "--target-dir"])
+        .arg(target))
 }
 
 fn ui_shots(rest: &[&str]) -> Result<(), Problem> {

@@ -4,13 +4,12 @@
 //! `NOT_IN` holds for a missing value and nothing else does, `inverted` turns the answer round. A
 //! constraint that cannot be understood never holds, inverted or not.
 
+mod set;
 mod text;
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
@@ -18,13 +17,12 @@ use regex::{Regex, RegexBuilder};
 use crate::context::{Field, Found, Query, parse_ip};
 use crate::model::{Constraint, Millis, Operator};
 use crate::version::Version;
+use set::sample;
+pub(crate) use set::{Set, Slots, Texts, hash};
 use text::Pattern;
 
 /// The most memory that one compiled regular expression may take, in bytes.
 pub const REGEX_SIZE_BYTES_MAX: usize = 1 << 20;
-
-/// Lists up to this length are compared one by one: quicker than hashing.
-const FEW: usize = 4;
 
 /// One test on a context field.
 #[derive(Debug)]
@@ -100,8 +98,10 @@ impl Test {
             }
             (op, Found::Missing) => matches!(op, Op::NotIn(_)),
             (Op::IsSet, _) => true,
-            (Op::NotIn(set), Found::List(list)) => !list.iter().any(|text| set.contains(text)),
-            (op, Found::List(list)) => list.iter().any(|text| op.holds_for(text)),
+            (Op::NotIn(set), Found::List(list)) => {
+                !list.iter().any(|text| set.contains(text, query.texts))
+            }
+            (op, Found::List(list)) => list.iter().any(|text| op.holds_for(text, query.texts)),
             (Op::Number(compare, bound), Found::Number(number, _)) => {
                 compare.holds_for(number, *bound)
             }
@@ -114,9 +114,9 @@ impl Test {
             }
             (Op::Cidr(nets), Found::Address(_, ip)) => ip.is_some_and(|ip| is_within(nets, ip)),
             (op, Found::Text(text) | Found::Number(_, text) | Found::Address(text, _)) => {
-                op.holds_for(text)
+                op.holds_for(text, query.texts)
             }
-            (op, Found::Version(version)) => op.holds_for(version.text()),
+            (op, Found::Version(version)) => op.holds_for(version.text(), query.texts),
         };
         held != self.inverted
     }
@@ -135,10 +135,10 @@ impl Test {
 }
 
 impl Op {
-    fn holds_for(&self, text: &str) -> bool {
+    fn holds_for(&self, text: &str, texts: &Texts) -> bool {
         match self {
-            Self::In(set) => set.contains(text),
-            Self::NotIn(set) => !set.contains(text),
+            Self::In(set) => set.contains(text, texts),
+            Self::NotIn(set) => !set.contains(text, texts),
             Self::Text(place, patterns) => patterns.iter().any(|p| p.is_found(*place, text)),
             Self::Number(compare, bound) => {
                 number(text).is_some_and(|number| compare.holds_for(number, *bound))
@@ -262,77 +262,19 @@ fn is_within(nets: &[IpNet], ip: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&ip))
 }
 
-/// Texts that a ruleset holds once, however many lists they are in: less memory, and a cache that
-/// is warm for all flags when it is for one.
-#[derive(Debug, Default)]
-pub(crate) struct Texts(HashSet<Arc<str>, foldhash::fast::FixedState>);
-
-impl Texts {
-    fn share(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return Arc::clone(known);
-        }
-        let text: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&text));
-        text
-    }
-}
-
-/// Texts to look one up in.
-#[derive(Debug)]
-pub(crate) enum Set {
-    Few(Box<[Arc<str>]>),
-    Many(HashSet<Arc<str>, foldhash::fast::FixedState>),
-}
-
-impl Set {
-    pub(crate) fn new<'a>(texts: impl Iterator<Item = &'a str>, shared: &mut Texts) -> Self {
-        let texts: Box<[Arc<str>]> = texts.map(|text| shared.share(text)).collect();
-        if texts.len() <= FEW { Self::Few(texts) } else { Self::Many(texts.into_iter().collect()) }
-    }
-
-    #[inline]
-    pub(crate) fn contains(&self, text: &str) -> bool {
-        match self {
-            Self::Few(texts) => texts.iter().any(|one| **one == *text),
-            Self::Many(texts) => texts.contains(text),
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Few(texts) if texts.is_empty())
-    }
-}
-
-/// The first few texts in order, and how many more there are.
-fn sample<'a>(texts: impl Iterator<Item = &'a str>) -> String {
-    let mut texts: Vec<&str> = texts.collect();
-    texts.sort_unstable();
-    let more = texts.len().saturating_sub(FEW);
-    texts.truncate(FEW);
-    let texts = texts.join(", ");
-    if more > 0 { format!("[{texts} and {more} more]") } else { format!("[{texts}]") }
-}
-
-impl fmt::Display for Set {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&match self {
-            Self::Few(texts) => sample(texts.iter().map(|text| &**text)),
-            Self::Many(texts) => sample(texts.iter().map(|text| &**text)),
-        })
-    }
-}
-
 /// For explanations: `country in [de, fr]`.
-impl fmt::Display for Test {
+pub(crate) struct Shown<'t>(pub(crate) &'t Test, pub(crate) &'t Texts);
+
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let field = self.field.name();
-        if self.inverted {
+        let Self(test, texts) = self;
+        let field = test.field.name();
+        if test.inverted {
             out.write_str("not: ")?;
         }
-        match &self.op {
-            Op::In(set) => write!(out, "{field} in {set}"),
-            Op::NotIn(set) => write!(out, "{field} not in {set}"),
+        match &test.op {
+            Op::In(set) => write!(out, "{field} in {}", set.shown(texts)),
+            Op::NotIn(set) => write!(out, "{field} not in {}", set.shown(texts)),
             Op::Text(place, patterns) => {
                 let verb = match place {
                     Place::Anywhere => "contains",

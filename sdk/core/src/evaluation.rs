@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::bucket::slot_of;
 use crate::context::{Found, Query, Unit};
-use crate::ruleset::{Flag, Gate, OnStale, Prerequisite, Rule, Ruleset, Split, Variant, Variants};
+use crate::ruleset::{
+    Flag, Gate, Guards, OnStale, Prerequisite, Rule, Ruleset, Split, Variant, Variants,
+};
 
 /// One decision for one context, and why.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,7 +44,7 @@ impl<'r> Evaluation<'r> {
     }
 
     fn off(flag: &'r Flag, reason: Reason<'r>) -> Self {
-        let value = &flag.off_value;
+        let value = &*flag.off_value;
         Self { enabled: false, variant: None, value, reason, slot: None, outcome: 0 }
     }
 }
@@ -155,13 +157,13 @@ impl Ruleset {
         };
         match choose(flag, rule, query) {
             None => {
-                let value = &flag.on_value;
+                let value = &*flag.on_value;
                 Evaluation { enabled: true, variant: None, value, reason, slot, outcome: 1 }
             }
             Some(variant) => Evaluation {
                 enabled: true,
                 variant: Some(&variant.name),
-                value: if variant.value.is_null() { &flag.on_value } else { &variant.value },
+                value: variant.value.as_deref().unwrap_or(&flag.on_value),
                 reason,
                 slot,
                 outcome: variant.number + 2,
@@ -179,8 +181,8 @@ impl Ruleset {
             Gate::Killed => return Verdict::Off(Reason::Killed),
             Gate::Error => return Verdict::Off(Reason::Error),
         }
-        if flag.is_guarded
-            && let Some(verdict) = self.guard(flag, query)
+        if let Some(guards) = &flag.guards
+            && let Some(verdict) = self.guard(guards, query)
         {
             return verdict;
         }
@@ -201,8 +203,7 @@ impl Ruleset {
 
     /// Expiry, staleness, prerequisites; `None`: nothing stands in the way.
     #[inline(never)]
-    fn guard<'r>(&'r self, flag: &'r Flag, query: &Query<'_>) -> Option<Verdict<'r>> {
-        let guards = &flag.guards;
+    fn guard<'r>(&'r self, guards: &'r Guards, query: &Query<'_>) -> Option<Verdict<'r>> {
         if let (Some(end), Some(now)) = (guards.expires_at, query.moment.now_ms)
             && now >= end
         {
@@ -264,11 +265,11 @@ impl Rule {
     }
 
     pub(crate) fn is_on_platform(&self, query: &Query<'_>) -> bool {
-        query.platform().is_some_and(|platform| self.platforms.contains(platform))
+        query.platform().is_some_and(|platform| self.platforms.contains(platform, query.texts))
     }
 
     pub(crate) fn is_in_group(&self, query: &Query<'_>) -> bool {
-        query.groups().iter().any(|group| self.groups.contains(group))
+        query.groups().iter().any(|group| self.groups.contains(group, query.texts))
     }
 
     /// At 100 % nobody is looked at, but a field that was named must be there; so has Unleash it.
@@ -378,10 +379,10 @@ impl Variant {
         self.overrides.iter().any(|(field, set)| match query.find(field) {
             Found::Missing | Found::Time(_) => false,
             Found::Text(text) | Found::Number(_, text) | Found::Address(text, _) => {
-                set.contains(text)
+                set.contains(text, query.texts)
             }
-            Found::Version(version) => set.contains(version.text()),
-            Found::List(list) => list.iter().any(|text| set.contains(text)),
+            Found::Version(version) => set.contains(version.text(), query.texts),
+            Found::List(list) => list.iter().any(|text| set.contains(text, query.texts)),
         })
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::constraint::Test;
+use crate::constraint::{Shown, Test};
 use crate::context::{Context, Query, Unit};
 use crate::evaluation::{Admission, choose};
 use crate::ruleset::{Prerequisite, Rule, Ruleset};
@@ -91,7 +91,7 @@ impl Ruleset {
                 variant: variant.map(|variant| variant.name.to_string()),
             }
         };
-        let prerequisites = flag.map_or(&[][..], |flag| &flag.guards.prerequisites);
+        let prerequisites = flag.map_or(&[][..], |flag| flag.prerequisites());
         Explanation {
             key: key.to_owned(),
             enabled: evaluation.enabled,
@@ -127,7 +127,7 @@ impl Rule {
     fn checks(&self, query: &Query<'_>) -> Vec<Check> {
         let mut checks = Vec::new();
         if !self.groups.is_empty() {
-            let text = format!("groups in {}", self.groups);
+            let text = format!("groups in {}", self.groups.shown(query.texts));
             let found = match query.groups() {
                 [] => "not set".to_owned(),
                 groups => format!("`{}`", groups.join("`, `")),
@@ -135,7 +135,7 @@ impl Rule {
             checks.push(Check { text, found, held: self.is_in_group(query) });
         }
         if !self.platforms.is_empty() {
-            let text = format!("platform in {}", self.platforms);
+            let text = format!("platform in {}", self.platforms.shown(query.texts));
             let found = query.platform().map_or("not set".to_owned(), |text| format!("`{text}`"));
             checks.push(Check { text, found, held: self.is_on_platform(query) });
         }
@@ -161,7 +161,7 @@ impl Rule {
 
 fn check(prefix: &str, test: &Test, query: &Query<'_>) -> Check {
     Check {
-        text: format!("{prefix}{test}"),
+        text: format!("{prefix}{}", Shown(test, query.texts)),
         found: test.found(query).to_string(),
         held: test.holds(query),
     }

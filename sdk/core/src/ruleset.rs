@@ -3,13 +3,12 @@
 mod compile;
 mod graph;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::bucket::{Foreign, Salted};
-use crate::constraint::{Set, Test};
+use crate::constraint::{Set, Slots, Test, Texts, hash};
 use crate::context::{Context, Field, Moment, Query, Unit};
 use crate::evaluation::{AuthMode, Evaluation};
 use crate::model::{Document, Millis, Revision};
@@ -36,9 +35,12 @@ pub struct Ruleset {
     epoch: String,
     environment: String,
     revision: Revision,
-    index: HashMap<Box<str>, u32, foldhash::fast::FixedState>,
+    /// Places in `flags`, from 1 on.
+    index: Slots,
     /// By key.
     pub(crate) flags: Vec<Flag>,
+    /// What the flags' lists are made of.
+    texts: Texts,
     auth: AuthFlags,
     problems: Vec<Problem>,
 }
@@ -57,18 +59,24 @@ impl FlagIndex {
 #[derive(Debug)]
 pub(crate) struct Flag {
     pub(crate) gate: Gate,
-    /// Whether there is an expiry, a staleness limit or a prerequisite to look at.
-    pub(crate) is_guarded: bool,
     pub(crate) rules: Box<[Rule]>,
-    pub(crate) on_value: Value,
-    pub(crate) off_value: Value,
+    /// Shared, as most flags' are the same; and small, as all flags are walked through at once.
+    pub(crate) on_value: Arc<Value>,
+    pub(crate) off_value: Arc<Value>,
     pub(crate) variants: Option<Box<Variants>>,
-    pub(crate) guards: Guards,
+    /// `None`: there is no expiry, no staleness limit and no prerequisite to look at.
+    pub(crate) guards: Option<Box<Guards>>,
     pub(crate) key: Box<str>,
     /// Names of all its variants, those of its rules included.
     pub(crate) variant_names: Box<[Arc<str>]>,
     pub(crate) impressions: bool,
     pub(crate) needs: Needs,
+}
+
+impl Flag {
+    pub(crate) fn prerequisites(&self) -> &[Prerequisite] {
+        self.guards.as_ref().map_or(&[], |guards| &guards.prerequisites)
+    }
 }
 
 /// Which parts of a [`Moment`] a flag's decision looks at; a caller may leave out the others.
@@ -165,8 +173,8 @@ pub(crate) struct Variant {
     pub(crate) weight: u32,
     /// Its place in [`Flag::variant_names`].
     pub(crate) number: u32,
-    /// `Null`: the flag's on value.
-    pub(crate) value: Value,
+    /// `None`: the flag's on value.
+    pub(crate) value: Option<Arc<Value>>,
     pub(crate) name: Arc<str>,
     pub(crate) overrides: Box<[(Field, Set)]>,
 }
@@ -214,7 +222,8 @@ impl Ruleset {
     /// Where a flag is, for [`Ruleset::evaluate_index`].
     #[inline]
     pub fn index_of(&self, key: &str) -> Option<FlagIndex> {
-        self.index.get(key).copied().map(FlagIndex)
+        let is = |n: u32| self.flag(FlagIndex(n - 1)).is_some_and(|flag| *flag.key == *key);
+        self.index.find(hash(key), is).map(|n| FlagIndex(n - 1))
     }
 
     /// The flag at a position of [`Ruleset::keys`].
@@ -342,6 +351,6 @@ impl Ruleset {
 
     #[inline]
     pub(crate) fn query<'q>(&'q self, context: &'q Context<'q>, moment: Moment) -> Query<'q> {
-        Query { context, moment, environment: &self.environment }
+        Query { context, moment, environment: &self.environment, texts: &self.texts }
     }
 }

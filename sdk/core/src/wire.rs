@@ -37,6 +37,16 @@ pub enum ServerFrame {
 }
 
 impl ServerFrame {
+    /// Reads a frame from JSON; a whole document by [`Document::read`].
+    pub fn read(text: &str) -> Result<Self, serde_json::Error> {
+        if text.starts_with(r#"{"type":"full","#)
+            && let Ok(document) = Document::read(text)
+        {
+            return Ok(Self::Full(document));
+        }
+        serde_json::from_str(text)
+    }
+
     /// Epoch and revision that the frame leads to, or says are the newest.
     pub fn position(&self) -> Option<(&str, Revision)> {
         match self {

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use switchback_core::model::Document;
+use switchback_core::model::{Document, FlagEntry};
 use switchback_core::wire::{Delta, ServerFrame};
 use switchback_core::{Context, ContextBody, Follower, Reply, Ruleset, slot, variant_point};
 
@@ -142,9 +142,17 @@ fn every_case_is_decided_as_written() {
 fn a_document_survives_the_wire() {
     let Evaluations { document, .. } = read("evaluation.json");
 
-    let again: Document = serde_json::from_str(&serde_json::to_string(&document).unwrap()).unwrap();
+    let text = serde_json::to_string(&document).unwrap();
+    let mut understood = document.clone();
+    understood.flags.retain(|_, flag| matches!(flag, FlagEntry::Known(_)));
 
-    assert_eq!(again, document);
+    assert_eq!(serde_json::from_str::<Document>(&text).unwrap(), document);
+    assert_eq!(Document::read(&text).unwrap(), document, "with a flag that cannot be read");
+    for document in [document.clone(), understood] {
+        let frame = ServerFrame::Full(document);
+        let text = serde_json::to_string(&frame).unwrap();
+        assert_eq!(ServerFrame::read(&text).unwrap(), frame);
+    }
     let paths: Vec<String> =
         Ruleset::compile(&document).problems().iter().map(|p| p.path.clone()).collect();
     for expected in ["flags.broken", "segments.future", "flags.circle_a.prerequisites"] {

@@ -53,7 +53,7 @@ impl Cache {
         }
         let confirmed = fs::metadata(&self.path)?.modified()?;
         let age = wall().duration_since(confirmed).unwrap_or_default();
-        Ok(Some((serde_json::from_str(json)?, age)))
+        Ok(Some((Document::read(json)?, age)))
     }
 
     /// Replaces the file as a whole: a crash leaves the old one or the new one.

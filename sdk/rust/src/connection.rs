@@ -193,7 +193,7 @@ impl Task {
             Message::Close(_) => return Err(End::Lost("the server closed the connection".into())),
             _ => return Ok(()),
         };
-        let frame: ServerFrame = match serde_json::from_str(&text) {
+        let frame: ServerFrame = match ServerFrame::read(&text) {
             Ok(frame) => frame,
             Err(error) => {
                 self.on_unreadable(&error);

@@ -19,7 +19,7 @@ pub struct Options {
     #[arg(long, short)]
     env: String,
     /// Archive flags of the same projects that have no file: in every environment, and their keys are never
-    /// used again.
+    /// used again. Delete segments of this environment that have no file and that no flag uses any more.
     #[arg(long)]
     prune: bool,
     /// Do not ask.
@@ -41,16 +41,22 @@ pub async fn run(client: Client, options: Options) -> Outcome {
     let there = present(&client, &options.env).await?;
     let mut plan = plan(&options.env, &wanted, &there, Scope::All);
     if options.prune {
-        plan.prune();
+        plan.prune(&wanted, &there);
     }
     if client.json && options.dry_run {
         let found = json!({"steps": plan.steps, "unchanged": plan.unchanged,
-            "surplus": plan.surplus, "refused": plan.refused});
+            "surplus": plan.surplus, "surplus_segments": plan.surplus_segments,
+            "refused": plan.refused});
         say(found.to_string());
     } else if !client.json {
         plan.show();
         for key in &plan.surplus {
             say(format!("flag {key} has no file; it stays (--prune archives it)"));
+        }
+        for key in &plan.surplus_segments {
+            say(format!(
+                "segment {key} has no file; it stays (--prune deletes those that no flag uses)"
+            ));
         }
         say(plan.summary());
     }

@@ -54,6 +54,8 @@ pub struct Plan {
     pub unchanged: usize,
     /// Flags of the same projects that nothing asks for.
     pub surplus: Vec<String>,
+    /// Segments that nothing asks for.
+    pub surplus_segments: Vec<String>,
     /// What cannot be done.
     pub refused: Vec<String>,
 }
@@ -61,7 +63,7 @@ pub struct Plan {
 /// One change.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
-    /// `create`, `update`, `describe`, `archive`.
+    /// `create`, `update`, `describe`, `archive`, `delete`.
     pub action: &'static str,
     /// `flag` or `segment`.
     pub kind: &'static str,
@@ -80,6 +82,7 @@ enum Work {
     State(Box<FlagState>, u64),
     Describe(Value),
     Archive,
+    Delete,
 }
 
 /// Reads what is there.
@@ -137,7 +140,27 @@ pub fn plan(env: &str, wanted: &Wanted, present: &Present, scope: Scope) -> Plan
         projects.contains(row.flag.project.as_str()) && !keys.contains(row.flag.key.as_str())
     });
     plan.surplus = surplus.map(|row| row.flag.key.to_string()).collect();
+    let keys: HashSet<&str> = wanted.segments.iter().map(|one| one.key.as_str()).collect();
+    let surplus = present.segments.keys().filter(|key| !keys.contains(key.as_str()));
+    plan.surplus_segments = surplus.cloned().collect();
     plan
+}
+
+/// Keys of the segments that rules name when the wanted flags are there, and those that are archived are not.
+fn used_segments<'a>(
+    wanted: &'a Wanted,
+    present: &'a Present,
+    archived: &HashSet<String>,
+) -> HashSet<&'a str> {
+    let replaced: HashSet<&str> = wanted.flags.iter().map(|flag| flag.key.as_str()).collect();
+    let others = present
+        .flags
+        .iter()
+        .filter(|(key, _)| !replaced.contains(key.as_str()) && !archived.contains(key.as_str()));
+    let states = others.map(|(_, row)| &row.state);
+    let states = states.chain(wanted.flags.iter().map(|flag| &flag.state));
+    let rules = states.flat_map(|state| &state.rules);
+    rules.flat_map(|rule| &rule.segments).map(String::as_str).collect()
 }
 
 /// A flag that others need comes before them.
@@ -225,16 +248,25 @@ impl Plan {
         self.unchanged += usize::from(is_same);
     }
 
-    /// Adds what `--prune` does.
-    pub fn prune(&mut self) {
-        for key in std::mem::take(&mut self.surplus) {
-            self.steps.push(Step {
-                action: "archive",
-                kind: "flag",
-                key,
-                differences: Vec::new(),
-                work: Work::Archive,
-            });
+    /// Adds what `--prune` does: flags first, so that nothing uses the segments any more. Segments that other flags
+    /// use stay surplus.
+    pub fn prune(&mut self, wanted: &Wanted, present: &Present) {
+        let mut go = |action, kind, key: &str, work| {
+            let (key, differences) = (key.to_owned(), Vec::new());
+            self.steps.push(Step { action, kind, key, differences, work });
+        };
+        for key in &self.surplus {
+            go("archive", "flag", key, Work::Archive);
+        }
+        let archived: HashSet<String> = std::mem::take(&mut self.surplus).into_iter().collect();
+        let used = used_segments(wanted, present, &archived);
+        let (stay, unused) = std::mem::take(&mut self.surplus_segments)
+            .into_iter()
+            .partition(|key| used.contains(key.as_str()));
+        self.surplus_segments = stay;
+        let unused: Vec<String> = unused;
+        for key in &unused {
+            go("delete", "segment", key, Work::Delete);
         }
     }
 
@@ -247,8 +279,11 @@ impl Plan {
     pub fn show(&self) {
         for step in &self.steps {
             let Step { action, kind, key, differences, .. } = step;
-            let more =
-                if *action == "archive" { ", in every environment and for good" } else { "" };
+            let more = match *action {
+                "archive" => ", in every environment and for good",
+                "delete" => ", as no flag uses it",
+                _ => "",
+            };
             say(format!("{action} {kind} {key}{more}"));
             for one in differences.iter().take(LINES_MAX) {
                 let path = if one.path.is_empty() { "all of it" } else { &one.path };
@@ -272,12 +307,13 @@ impl Plan {
     pub fn summary(&self) -> String {
         let count = |action: &str| self.steps.iter().filter(|step| step.action == action).count();
         format!(
-            "{}: {} to create, {} to update, {} to describe, {} to archive, {} unchanged",
+            "{}: {} to create, {} to update, {} to describe, {} to archive, {} to delete, {} unchanged",
             self.env,
             count("create"),
             count("update"),
             count("describe"),
             count("archive"),
+            count("delete"),
             self.unchanged,
         )
     }
@@ -364,14 +400,24 @@ impl Plan {
                 Ok(None)
             }
             Work::Archive => {
-                let mut query = url::form_urlencoded::Serializer::new(String::new());
-                query.append_pair("reason", reason);
-                let url = format!("/flags/{key}?{}", query.finish());
-                client.send(Method::DELETE, &url, None).await?;
+                client
+                    .send(Method::DELETE, &because(&format!("/flags/{key}"), reason), None)
+                    .await?;
                 Ok(None)
+            }
+            Work::Delete => {
+                let url = because(&format!("/environments/{env}/segments/{key}"), reason);
+                Ok(revision_of(&client.send(Method::DELETE, &url, None).await?))
             }
         }
     }
+}
+
+/// The address of something that goes, with the reason.
+fn because(url: &str, reason: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("reason", reason);
+    format!("{url}?{}", query.finish())
 }
 
 fn word<T: Serialize>(value: &T) -> String {

@@ -1,15 +1,28 @@
-//! `switchback export`: an environment as files that two people can compare.
+//! `switchback export`: an environment as files that two people can compare, or in another system's language.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use switchback_core::model::FlagState;
+use clap::{Args, ValueEnum};
+use switchback_core::model::{Document, Flag, FlagEntry, FlagState};
 
-use super::change::present;
+use super::change::{Present, present};
 use super::client::Client;
-use super::{Failure, Outcome, say};
+use super::{Failure, Outcome, remark, say};
+use crate::formats::export::Selection;
 use crate::formats::native::{self, FlagFile};
+use crate::formats::{flagd_definition, unleash};
+
+/// The language that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A folder of files that `switchback apply` takes.
+    Yaml,
+    /// A features document, as /api/client/features answers it.
+    Unleash,
+    /// A flag definition file.
+    Flagd,
+}
 
 #[derive(Args)]
 pub struct Options {
@@ -19,13 +32,22 @@ pub struct Options {
     /// Only this project's flags, and the segments that they name.
     #[arg(long, short)]
     project: Option<String>,
-    /// The folder; `-` writes everything to the standard output.
+    /// The language. In another one than `yaml`, a flag that it cannot say exactly is refused.
+    #[arg(long, value_enum, default_value = "yaml")]
+    format: Format,
+    /// Leave out and name flags that the language cannot say exactly, instead of writing nothing.
+    #[arg(long)]
+    skip_unsupported: bool,
+    /// The folder, or with another format than `yaml` the file; `-` writes to the standard output.
     #[arg(default_value = "-")]
-    folder: PathBuf,
+    to: PathBuf,
 }
 
 pub async fn run(client: Client, options: Options) -> Outcome {
     let there = present(&client, &options.env).await?;
+    if options.format != Format::Yaml {
+        return translate(there, &options);
+    }
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     let mut named = BTreeSet::new();
     for row in there.flags.values() {
@@ -54,13 +76,66 @@ pub async fn run(client: Client, options: Options) -> Outcome {
             files.insert(format!("segments/{key}.yaml"), native::write(&row.segment));
         }
     }
-    if options.folder.as_os_str() == "-" {
+    if options.to.as_os_str() == "-" {
         for (name, text) in &files {
             say(format!("--- # {name}\n{text}").trim_end());
         }
         return Ok(());
     }
-    write(&options.folder, &files)
+    write(&options.to, &files)
+}
+
+/// One file in another system's language.
+fn translate(there: Present, options: &Options) -> Outcome {
+    let mut document = Document { environment: options.env.clone(), ..Document::default() };
+    let mut descriptions = BTreeMap::new();
+    for (key, row) in there.flags {
+        let flag = Flag {
+            key: row.flag.key,
+            project: row.flag.project,
+            kind: row.flag.kind,
+            value_type: row.flag.value_type,
+            salt: row.flag.salt,
+            state: row.state,
+        };
+        descriptions.insert(key.clone(), row.flag.description);
+        document.flags.insert(key, FlagEntry::Known(Box::new(flag)));
+    }
+    let segments = there.segments.into_iter().map(|(key, row)| (key, row.segment));
+    document.segments = segments.collect();
+    let selection = Selection {
+        document: &document,
+        project: options.project.as_deref(),
+        descriptions: &descriptions,
+    };
+    let (exported, system) = match options.format {
+        Format::Unleash => (unleash::file_of(&selection), "Unleash"),
+        Format::Yaml | Format::Flagd => (flagd_definition::file_of(&selection), "flagd"),
+    };
+    let refused = exported.refused.iter().map(|(key, reason)| format!("flag `{key}` {reason}"));
+    let refused: Vec<String> = refused.collect();
+    if !refused.is_empty() && !options.skip_unsupported {
+        return Err(Failure::new(format!(
+            "nothing was written: {system} cannot say {} of the flags exactly (--skip-unsupported leaves them out): {}",
+            refused.len(),
+            refused.join("; ")
+        )));
+    }
+    for line in &refused {
+        remark(format!("left out: {line}"));
+    }
+    for (key, note) in &exported.notes {
+        remark(format!("note: flag `{key}` {note}"));
+    }
+    if options.to.as_os_str() == "-" {
+        say(exported.text.trim_end());
+        return Ok(());
+    }
+    std::fs::write(&options.to, &exported.text).map_err(|error| {
+        Failure::new(format!("{} cannot be written: {error}", options.to.display()))
+    })?;
+    say(format!("{} flags in {}", exported.flags, options.to.display()));
+    Ok(())
 }
 
 fn write(folder: &Path, files: &BTreeMap<String, String>) -> Outcome {

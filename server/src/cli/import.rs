@@ -74,6 +74,7 @@ pub async fn run(client: Client, options: Options) -> Outcome {
     let mut plan = plan(&options.env, &wanted, &there, Scope::State);
     // A flag may be in another project here: that is no reason to leave it alone.
     plan.surplus.clear();
+    plan.surplus_segments.clear();
     if client.json && !options.apply {
         say(document(&imported, &plan, report.as_ref()).to_string());
     } else if !client.json {

@@ -90,7 +90,7 @@ enum Command {
         #[command(flatten)]
         options: import::Options,
     },
-    /// Write an environment's flags and segments as files.
+    /// Write an environment's flags and segments as files, or as one file of Unleash or flagd.
     Export {
         #[command(flatten)]
         target: Target,
@@ -262,4 +262,10 @@ pub fn say(line: impl AsRef<str>) {
     let _ = std::io::Write::write_all(&mut out, line.as_ref().as_bytes());
     let _ = std::io::Write::write_all(&mut out, b"\n");
     let _ = std::io::Write::flush(&mut out);
+}
+
+/// Writes a line for people who look at what went wrong, beside what is piped on.
+pub fn remark(line: impl AsRef<str>) {
+    let line = line.as_ref().replace('\n', " ") + "\n";
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }

@@ -181,8 +181,16 @@ fn product(list: &[Condition], negated: bool) -> Result<Vec<Term>, String> {
         }
         terms = next;
     }
-    terms.retain(|term| term.share.as_ref().is_none_or(|share| share.start < share.end));
+    terms.retain(|term| {
+        term.share.as_ref().is_none_or(|share| share.start < share.end) && !contradicts(term)
+    });
     Ok(terms)
+}
+
+/// Asks for a test and for its opposite.
+fn contradicts(term: &Term) -> bool {
+    let opposites = term.tests.iter().map(|test| turned(test, true));
+    opposites.into_iter().any(|opposite| term.tests.contains(&opposite))
 }
 
 fn joined(left: &Term, right: &Term) -> Result<Term, String> {

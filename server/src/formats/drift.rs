@@ -27,6 +27,11 @@ pub trait Source {
     fn is_repeatable(&self, _key: &str) -> bool {
         true
     }
+
+    /// Whether it expects a list in a field.
+    fn is_list(&self, _field: &str) -> bool {
+        false
+    }
 }
 
 /// A made-up user: values by our names of the fields.
@@ -136,7 +141,11 @@ pub fn document(imported: &Imported) -> Document {
 /// Asks both sides about `users` made-up users.
 pub fn report(imported: &Imported, source: &mut dyn Source, users: usize, now_ms: i64) -> Report {
     let ruleset = Ruleset::compile(&document(imported));
-    let crowd = Crowd::of(imported);
+    let mut crowd = Crowd::of(imported);
+    for (_, values) in crowd.fields.iter_mut().filter(|(field, _)| source.is_list(field)) {
+        let listed = |value: &Value| [json!([value]), json!([value, "something else"])];
+        *values = values.iter().flat_map(listed).collect();
+    }
     let mut flags: Vec<FlagDrift> = imported
         .flags
         .iter()

@@ -31,8 +31,15 @@ pub fn import(text: &str) -> Result<Imported, String> {
     let evaluators = document.get("$evaluators").and_then(Value::as_object).unwrap_or(&empty);
     let mut imported = Imported::default();
     for (key, definition) in flags {
-        let mut reader =
-            Reader { key, evaluators, notes: Vec::new(), definition, visits: 0, depth: 0 };
+        let mut reader = Reader {
+            key,
+            evaluators,
+            notes: Vec::new(),
+            definition,
+            visits: 0,
+            depth: 0,
+            present: Vec::new(),
+        };
         match reader.flag() {
             Ok(flag) => {
                 imported.flags.push(flag);
@@ -51,6 +58,8 @@ struct Reader<'d> {
     notes: Vec<Note>,
     visits: usize,
     depth: usize,
+    /// Attributes that are known to be there, in the condition that is being read.
+    present: Vec<String>,
 }
 
 /// What decides, while the tree is walked.

@@ -4,6 +4,7 @@
 mod compose;
 mod condition;
 pub mod drift;
+pub mod export;
 pub mod flagd;
 pub mod flagd_definition;
 pub mod flagsmith;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::{AppVersion, Context, Moment, Property};
+use crate::constraint::Texts;
 use crate::model::{Millis, Stickiness};
 
 /// A context at a moment: what every decision takes.
@@ -13,6 +14,8 @@ pub(crate) struct Query<'q> {
     pub(crate) moment: Moment,
     /// The ruleset's environment, for contexts that name none.
     pub(crate) environment: &'q str,
+    /// The ruleset's, which its lists are made of.
+    pub(crate) texts: &'q Texts,
 }
 
 /// What a context holds under a field.

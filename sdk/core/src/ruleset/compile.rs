@@ -1,6 +1,6 @@
 //! From a document to a ruleset.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,13 +10,18 @@ use super::{
     Segment, Split, Variant, Variants, graph,
 };
 use crate::bucket::{Foreign, Salted};
-use crate::constraint::{Set, Test, Texts};
+use crate::constraint::{Set, Slots, Test, Texts, hash};
 use crate::context::{Field, Unit};
 use crate::model::{self, Document, FlagEntry, Formula, UNREADABLE, ValueType};
 
 pub(super) fn ruleset(document: &Document) -> Ruleset {
+    let keys: Vec<&str> = document.flags.keys().map(String::as_str).collect();
+    let mut index = Slots::default();
+    keys.iter().zip(1..).for_each(|(key, n)| index.add(hash(key), n));
     let mut compiler = Compiler {
-        index: document.flags.keys().zip(0..).map(|(key, n)| (key.as_str().into(), n)).collect(),
+        index,
+        keys,
+        values: [Value::Null, Value::Bool(false), Value::Bool(true)].map(Arc::new),
         segments: BTreeMap::new(),
         texts: Texts::default(),
         problems: Vec::new(),
@@ -40,28 +45,35 @@ pub(super) fn ruleset(document: &Document) -> Ruleset {
         }
     }
 
-    let at = |key: &str| compiler.index.get(key).copied().map(FlagIndex);
+    compiler.texts.shrink();
+    let at = |key: &str| compiler.place(key);
+    let auth = AuthFlags {
+        bypass: at("auth_bypass"),
+        enabled: at("auth_enabled"),
+        rollout: at("auth_rollout"),
+    };
     Ruleset {
         epoch: document.epoch.clone(),
         environment: document.environment.clone(),
         revision: document.revision,
-        auth: AuthFlags {
-            bypass: at("auth_bypass"),
-            enabled: at("auth_enabled"),
-            rollout: at("auth_rollout"),
-        },
+        auth,
         index: compiler.index,
         flags,
+        texts: compiler.texts,
         problems: compiler.problems,
     }
 }
 
 fn asked(flag: &Flag) -> Vec<u32> {
-    flag.guards.prerequisites.iter().filter_map(|one| one.flag).map(|index| index.0).collect()
+    flag.prerequisites().iter().filter_map(|one| one.flag).map(|index| index.0).collect()
 }
 
 struct Compiler<'d> {
-    index: HashMap<Box<str>, u32, foldhash::fast::FixedState>,
+    /// Places in `keys`, from 1 on.
+    index: Slots,
+    keys: Vec<&'d str>,
+    /// `null`, `false` and `true`, which most flags give.
+    values: [Arc<Value>; 3],
     segments: BTreeMap<&'d str, Arc<[Test]>>,
     texts: Texts,
     problems: Vec<Problem>,
@@ -72,12 +84,36 @@ impl<'d> Compiler<'d> {
         self.problems.push(Problem { path, message: message.into() });
     }
 
+    /// Where a flag is.
+    fn place(&self, key: &str) -> Option<FlagIndex> {
+        let is = |n: u32| self.keys.get(n as usize - 1).is_some_and(|known| *known == key);
+        self.index.find(hash(key), is).map(|n| FlagIndex(n - 1))
+    }
+
+    /// A value; `null` on a boolean flag means what the flag's state says.
+    fn value(&self, value: &Value, value_type: ValueType, meaning: bool) -> Arc<Value> {
+        let [null, no, yes] = &self.values;
+        Arc::clone(match (value, value_type) {
+            (Value::Null, ValueType::Boolean) => {
+                if meaning {
+                    yes
+                } else {
+                    no
+                }
+            }
+            (Value::Null, _) => null,
+            (Value::Bool(true), _) => yes,
+            (Value::Bool(false), _) => no,
+            _ => return Arc::new(value.clone()),
+        })
+    }
+
     fn entry(&mut self, key: &str, entry: &'d FlagEntry) -> Flag {
         match entry {
             FlagEntry::Known(flag) => self.flag(key, flag),
             FlagEntry::Unreadable { error, raw, .. } => {
                 self.problem(format!("flags.{key}"), format!("cannot be read: {error}"));
-                unreadable(key, raw)
+                self.unreadable(key, raw)
             }
         }
     }
@@ -101,13 +137,13 @@ impl<'d> Compiler<'d> {
             },
             prerequisites: state.prerequisites.iter().map(|one| self.prerequisite(one)).collect(),
         };
-        let is_guarded = guards.expires_at.is_some()
-            || guards.max_staleness_ms.is_some()
-            || !guards.prerequisites.is_empty();
+        let has_prerequisites = !guards.prerequisites.is_empty();
+        let is_guarded =
+            guards.expires_at.is_some() || guards.max_staleness_ms.is_some() || has_prerequisites;
         Flag {
             needs: Needs {
                 time: is_guarded || rules.iter().any(Rule::uses_time),
-                draw: !guards.prerequisites.is_empty()
+                draw: has_prerequisites
                     || draws(variants.as_deref())
                     || rules.iter().any(|r| r.unit == Unit::Random || draws(r.variants.as_deref())),
             },
@@ -116,12 +152,11 @@ impl<'d> Compiler<'d> {
                 (false, false) => Gate::Disabled,
                 (false, true) => Gate::Open,
             },
-            is_guarded,
             rules,
-            on_value: or_bool(&state.on_value, flag.value_type, true),
-            off_value: or_bool(&state.off_value, flag.value_type, false),
+            on_value: self.value(&state.on_value, flag.value_type, true),
+            off_value: self.value(&state.off_value, flag.value_type, false),
             variants,
-            guards,
+            guards: is_guarded.then(|| Box::new(guards)),
             key: key.into(),
             variant_names: names.into(),
             impressions: state.impressions,
@@ -131,7 +166,7 @@ impl<'d> Compiler<'d> {
     fn prerequisite(&self, one: &model::Prerequisite) -> Prerequisite {
         Prerequisite {
             key: one.flag.as_str().into(),
-            flag: self.index.get(one.flag.as_str()).copied().map(FlagIndex),
+            flag: self.place(one.flag.as_str()),
             enabled: one.enabled,
             variants: one.variants.iter().map(|name| name.as_str().into()).collect(),
         }
@@ -184,7 +219,7 @@ impl<'d> Compiler<'d> {
             Variant {
                 weight: variant.weight,
                 number: number as u32,
-                value: variant.value.clone(),
+                value: (!variant.value.is_null()).then(|| Arc::new(variant.value.clone())),
                 name: names.get(number).cloned().unwrap_or_default(),
                 overrides: overrides
                     .map(|one| {
@@ -238,30 +273,23 @@ fn draws(variants: Option<&Variants>) -> bool {
     variants.is_some_and(|variants| variants.unit == Some(Unit::Random))
 }
 
-/// A flag that is off for everybody, with what can be learnt of its off value.
-fn unreadable(key: &str, raw: &Value) -> Flag {
-    let boolean = raw.get("value_type").is_none_or(|value_type| value_type == "boolean");
-    let value_type = if boolean { ValueType::Boolean } else { ValueType::Json };
-    let off_value = raw.pointer("/state/off_value").unwrap_or(&Value::Null);
-    Flag {
-        gate: Gate::Error,
-        is_guarded: false,
-        rules: Box::default(),
-        on_value: Value::Null,
-        off_value: or_bool(off_value, value_type, false),
-        variants: None,
-        guards: Guards::default(),
-        key: key.into(),
-        variant_names: Box::default(),
-        impressions: false,
-        needs: Needs::default(),
-    }
-}
-
-/// `null` on a boolean flag means what the flag's state says.
-fn or_bool(value: &Value, value_type: ValueType, meaning: bool) -> Value {
-    match (value, value_type) {
-        (Value::Null, ValueType::Boolean) => Value::Bool(meaning),
-        _ => value.clone(),
+impl Compiler<'_> {
+    /// A flag that is off for everybody, with what can be learnt of its off value.
+    fn unreadable(&self, key: &str, raw: &Value) -> Flag {
+        let boolean = raw.get("value_type").is_none_or(|value_type| value_type == "boolean");
+        let value_type = if boolean { ValueType::Boolean } else { ValueType::Json };
+        let off_value = raw.pointer("/state/off_value").unwrap_or(&Value::Null);
+        Flag {
+            gate: Gate::Error,
+            rules: Box::default(),
+            on_value: self.value(&Value::Null, ValueType::Json, true),
+            off_value: self.value(off_value, value_type, false),
+            variants: None,
+            guards: None,
+            key: key.into(),
+            variant_names: Box::default(),
+            impressions: false,
+            needs: Needs::default(),
+        }
     }
 }

@@ -42,6 +42,22 @@ impl Asked for Source {
         };
         flag.get("variants")?.get(&name).cloned()
     }
+
+    fn is_list(&self, name: &str) -> bool {
+        self.flags.values().any(|flag| looks_into(flag, name))
+    }
+}
+
+/// Whether something in a definition looks for elements of a field.
+fn looks_into(value: &Value, name: &str) -> bool {
+    match value {
+        Value::Array(list) => list.iter().any(|one| looks_into(one, name)),
+        Value::Object(map) => map.iter().any(|(key, inner)| {
+            let var = (key == "some").then(|| inner.get(0)?.get("var")?.as_str()).flatten();
+            var.is_some_and(|var| field(var) == name) || looks_into(inner, name)
+        }),
+        _ => false,
+    }
 }
 
 struct Engine<'s> {
@@ -101,6 +117,16 @@ impl Engine<'_> {
                 (Value::String(needle), Value::String(heap)) => heap.contains(&needle),
                 _ => false,
             }),
+            // With the one condition that definitions of ours use.
+            "some" => {
+                let found =
+                    raw.get(1).and_then(|inner| inner.get("in")?.get(1)?.as_array().cloned());
+                json!(match (argument(0), found) {
+                    (Value::Array(list), Some(wanted)) =>
+                        list.iter().any(|one| wanted.contains(one)),
+                    _ => false,
+                })
+            }
             "starts_with" => {
                 texts().map_or(Value::Null, |(text, start)| json!(text.starts_with(&start)))
             }

@@ -1,12 +1,11 @@
 //! JSONLogic as conditions: the part of it that constraints can say exactly.
 
 use serde_json::Value;
-use switchback_core::model::Operator;
+use switchback_core::model::{Formula, Operator, Percent, Stickiness};
 
 use super::{Reader, field};
-use crate::formats::Weight;
-use crate::formats::condition::{Condition, is_set, not, plain, test};
-use crate::formats::number_text;
+use crate::formats::condition::{Condition, Share, is_set, not, plain, test};
+use crate::formats::{Weight, hash, number_text};
 
 /// One side of a comparison.
 pub enum Operand {
@@ -75,7 +74,7 @@ impl Reader<'_> {
         };
         let arguments = arguments.as_slice();
         match operator {
-            "and" => self.list(arguments).map(Condition::All),
+            "and" => self.all(arguments),
             "or" => self.list(arguments).map(Condition::Any),
             "!" | "!!" => match arguments {
                 [one] => {
@@ -92,6 +91,8 @@ impl Reader<'_> {
             "ends_with" => self.text(arguments, Operator::StrEndsWith),
             "sem_ver" => self.version(arguments),
             "<" | "<=" | ">" | ">=" => self.order(operator, arguments),
+            "some" => self.some(arguments),
+            "fractional" => self.share(arguments),
             other => Err(format!("uses `{other}`, which has no counterpart")),
         }
     }
@@ -101,6 +102,89 @@ impl Reader<'_> {
             return Err("`and` or `or` without arguments".to_owned());
         }
         arguments.iter().map(|one| self.condition(one)).collect()
+    }
+
+    /// Where one of them says that an attribute is there, the others may compare it in any order.
+    fn all(&mut self, arguments: &[Value]) -> Result<Condition, String> {
+        let before = self.present.len();
+        for one in arguments {
+            if let Some(("!=" | "!==", sides)) = operation(one)
+                && let [attribute, Value::Null] = sides.as_slice()
+                && let Operand::Attribute(name) = operand(attribute, self.key)?
+            {
+                self.present.push(name);
+            }
+        }
+        let all = self.list(arguments).map(Condition::All);
+        self.present.truncate(before);
+        all
+    }
+
+    /// A list that has an element among constants.
+    fn some(&mut self, arguments: &[Value]) -> Result<Condition, String> {
+        let refuse = || "uses `some` otherwise than to look for one of several texts".to_owned();
+        let [list, inner] = arguments else { return Err(refuse()) };
+        let Operand::Attribute(name) = operand(list, self.key)? else { return Err(refuse()) };
+        let Some(("in", inner)) = operation(inner) else { return Err(refuse()) };
+        let [element, Value::Array(texts)] = inner.as_slice() else { return Err(refuse()) };
+        if *element != serde_json::json!({"var": ""}) || texts.is_empty() {
+            return Err(refuse());
+        }
+        let texts = texts.iter().map(|one| plain(one.as_str().ok_or_else(refuse)?));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        let message =
+            format!("looks into the list `{name}`: here a single text counts as one, too");
+        self.note(Weight::Differs, message);
+        Ok(test(&field(&name), Operator::In, texts))
+    }
+
+    /// `fractional` where a condition is expected: the shares that give `true`.
+    fn share(&mut self, arguments: &[Value]) -> Result<Condition, String> {
+        let refuse =
+            || "uses `fractional` as a condition otherwise than with true and false".to_owned();
+        let (by, items) = match arguments {
+            [first, rest @ ..] if !first.is_array() => (Some(first), rest),
+            all => (None, all),
+        };
+        let mut parts = Vec::new();
+        for item in items {
+            let [Value::Bool(is_in), weight] = item.as_array().map_or(&[][..], Vec::as_slice)
+            else {
+                return Err(refuse());
+            };
+            parts.push((*is_in, weight.as_u64().ok_or_else(refuse)?));
+        }
+        let total: u64 = parts.iter().map(|(_, weight)| weight).sum();
+        if total == 0 || total > i32::MAX as u64 {
+            return Err(refuse());
+        }
+        let (salt, unit) = self.bucketed_by(by)?;
+        let point = (u64::from(hash::murmur3(salt.as_bytes(), 0)) * total) >> 32;
+        let all = u64::from(Percent::ALL.thousandths());
+        let mut ways = Vec::new();
+        let mut start = 0;
+        for (is_in, weight) in parts {
+            let end = start + weight;
+            if !(start * all).is_multiple_of(total) || !(end * all).is_multiple_of(total) {
+                return Err("has shares that are no steps of 0.001 %".to_owned());
+            }
+            if is_in && weight > 0 {
+                let step = |n: u64| u32::try_from(n * all / total).unwrap_or_default();
+                ways.push(Condition::Share(Share {
+                    formula: Formula::Flagd,
+                    salt: salt.clone(),
+                    unit: Stickiness::Field(unit.clone()),
+                    start: step(start),
+                    end: step(end),
+                }));
+                // `cat` of a missing attribute is what stands before it.
+                if by.is_some() && (start..end).contains(&point) {
+                    ways.push(not(is_set(&unit)));
+                }
+            }
+            start = end;
+        }
+        Ok(Condition::Any(ways))
     }
 
     /// An attribute that is neither missing, empty, 0 nor false.
@@ -276,6 +360,15 @@ impl Reader<'_> {
             ">=" => bound > 0.0,
             _ => false,
         });
+        if self.present.contains(&name) {
+            let order = match operator {
+                "<" => Operator::NumLt,
+                "<=" => Operator::NumLte,
+                ">" => Operator::NumGt,
+                _ => Operator::NumGte,
+            };
+            return Ok(test(&field(&name), order, [number_text(&bound)]));
+        }
         if !fails_at_0 {
             return Err(format!(
                 "`{name}` {operator} {bound} holds for a missing attribute in some of flagd's libraries and not in others"

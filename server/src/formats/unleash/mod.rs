@@ -6,6 +6,7 @@ mod decide;
 mod document;
 mod drift;
 mod export;
+mod file;
 mod read;
 mod write;
 
@@ -15,5 +16,6 @@ pub use document::{
     Constraint, Dependency, Feature, Features, Override, Payload, Segment, Strategy, Variant,
 };
 pub use drift::Source;
+pub use file::file_of;
 pub use read::{Reading, import, read};
 pub use write::{Written, feature_of, features_of, payload_of, segment_id, segment_of};

@@ -59,18 +59,29 @@ pub fn feature_of(entry: &FlagEntry, document: &Document) -> Result<Feature, Str
         FlagEntry::Known(flag) => flag,
         FlagEntry::Unreadable { error, .. } => return Err(format!("cannot be read: {error}")),
     };
+    let feature = bare(flag);
+    if feature.enabled { with_rules(feature, flag, document) } else { Ok(feature) }
+}
+
+/// Writes a flag with its rules even if it is off.
+pub(super) fn whole(flag: &Flag, document: &Document) -> Result<Feature, String> {
+    with_rules(bare(flag), flag, document)
+}
+
+fn bare(flag: &Flag) -> Feature {
     let state = &flag.state;
-    let mut feature = Feature {
+    Feature {
         name: flag.key.to_string(),
         kind: kind_of(flag.kind).to_owned(),
         project: flag.project.clone(),
         impression_data: state.impressions,
         enabled: state.enabled && !state.killed,
         ..Feature::default()
-    };
-    if !feature.enabled {
-        return Ok(feature);
     }
+}
+
+fn with_rules(mut feature: Feature, flag: &Flag, document: &Document) -> Result<Feature, String> {
+    let state = &flag.state;
     for one in &state.prerequisites {
         let has_own = |entry: &FlagEntry| match entry {
             FlagEntry::Known(parent) => !parent.state.prerequisites.is_empty(),
