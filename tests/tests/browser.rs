@@ -76,6 +76,8 @@ async fn a_flag_is_made_and_ramped() {
     browser.click("#save").await;
     browser.see("#flag-head .sentence", "25").await;
 
+    browser.open(&format!("{}{PROD}/flags/new_checkout?tab=settings", server.url)).await;
+    browser.see("#other-sdks", "flagd cannot say its rules").await;
     let flag = server.api().get("/api/v1/environments/production/flags/new_checkout").await;
     let rule = &flag["state"]["rules"][0];
     assert_eq!(

@@ -71,6 +71,33 @@ impl<'d> Selection<'d> {
     }
 }
 
+/// A system whose SDKs decide by themselves, in a language that cannot say a flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsaid {
+    /// The system.
+    pub system: &'static str,
+    /// What its language does not say.
+    pub reason: String,
+    /// What its SDKs do meanwhile.
+    pub meanwhile: &'static str,
+}
+
+/// Which systems' SDKs cannot be told a flag, as it would be when on.
+pub fn unsaid(document: &Document, key: &str) -> Vec<Unsaid> {
+    let Some(FlagEntry::Known(flag)) = document.flags.get(key) else { return Vec::new() };
+    let unleash = super::unleash::unsaid(flag, document).map(|reason| Unsaid {
+        system: "Unleash",
+        reason,
+        meanwhile: "its server SDKs are not told of the flag, and have it off",
+    });
+    let flagd = super::flagd_definition::unsaid(flag, document).map(|reason| Unsaid {
+        system: "flagd",
+        reason,
+        meanwhile: "flagd leaves the value to the app's code",
+    });
+    unleash.into_iter().chain(flagd).collect()
+}
+
 /// What no other language says.
 pub(super) fn unsayable(flag: &Flag, document: &Document) -> Option<String> {
     let state = &flag.state;

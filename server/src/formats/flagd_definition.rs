@@ -108,6 +108,11 @@ fn inexact(flag: &Flag, document: &Document) -> Option<String> {
 }
 
 /// A value that leaves it to the app's code.
+/// What flagd cannot say of a flag, were it on.
+pub fn unsaid(flag: &Flag, document: &Document) -> Option<String> {
+    targeting_of(flag, document).err()
+}
+
 fn is_nothing(value: &Value, value_type: ValueType) -> bool {
     value.is_null() && value_type != ValueType::Boolean
 }

@@ -18,4 +18,4 @@ pub use document::{
 pub use drift::Source;
 pub use file::file_of;
 pub use read::{Reading, import, read};
-pub use write::{Written, feature_of, features_of, payload_of, segment_id, segment_of};
+pub use write::{Written, feature_of, features_of, payload_of, segment_id, segment_of, unsaid};

@@ -63,6 +63,11 @@ pub fn feature_of(entry: &FlagEntry, document: &Document) -> Result<Feature, Str
     if feature.enabled { with_rules(feature, flag, document) } else { Ok(feature) }
 }
 
+/// What Unleash cannot say of a flag, were it on.
+pub fn unsaid(flag: &Flag, document: &Document) -> Option<String> {
+    whole(flag, document).err()
+}
+
 /// Writes a flag with its rules even if it is off.
 pub(super) fn whole(flag: &Flag, document: &Document) -> Result<Feature, String> {
     with_rules(bare(flag), flag, document)

@@ -17,6 +17,8 @@ use super::words::{self, Words, word};
 use super::{Answer, ok, unprocessable};
 use crate::app::flags::FlagDescription;
 use crate::app::{AppError, EVERYWHERE};
+use crate::formats::export::{self, Unsaid};
+use crate::live::client::Protocol;
 
 /// What stands below the head.
 pub enum Tab {
@@ -51,6 +53,8 @@ pub struct FlagPage {
     sentence: Words,
     tab: Tab,
     tab_name: &'static str,
+    /// Systems whose SDKs cannot be told its rules, and whether such are connected.
+    unsaid: Vec<(Unsaid, bool)>,
     confirm_on: bool,
 }
 
@@ -110,7 +114,37 @@ pub async fn page_of(
     };
     let sentence = sentence(visit, &frame, row);
     let flag = FlagLine::of(row, used, frame.now);
-    Ok(FlagPage { flag, sentence, tab, tab_name, confirm_on: false, frame })
+    let unsaid = match tab {
+        Tab::Rules(_) | Tab::Settings(_) => unsaid(visit, environment, row).await?,
+        _ => Vec::new(),
+    };
+    Ok(FlagPage { flag, sentence, tab, tab_name, unsaid, confirm_on: false, frame })
+}
+
+/// Systems whose SDKs cannot be told the flag, and whether such are connected now.
+async fn unsaid(
+    visit: &Visit,
+    environment: &str,
+    row: &FlagRow,
+) -> Result<Vec<(Unsaid, bool)>, AppError> {
+    let snapshot = visit.hub.feed(environment, None).await?.current();
+    let found = export::unsaid(&snapshot.document, row.flag.key.as_str());
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let clients = visit.hub.clients(environment);
+    let here = |system: &str| {
+        clients.iter().any(|client| match client.protocol {
+            Protocol::UnleashPolling | Protocol::UnleashStreaming => system == "Unleash",
+            Protocol::Flagd => system == "flagd",
+            _ => false,
+        })
+    };
+    let with_clients = |one: Unsaid| {
+        let here = here(one.system);
+        (one, here)
+    };
+    Ok(found.into_iter().map(with_clients).collect())
 }
 
 fn sentence(visit: &Visit, frame: &Frame, row: &FlagRow) -> Words {
