@@ -500,6 +500,7 @@ function prepare(root) {
   own("[data-pick-all]").forEach(preparePickAll);
   own("[data-toast]").forEach(keepToast);
   own(".table-wrap").forEach((box) => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; });
+  own(".tabs [aria-current]").forEach((tab) => tab.scrollIntoView({ block: "nearest", inline: "center" }));
   own("[data-palette]").forEach((input) => input.addEventListener("focus", () => { input.blur(); openPalette(); }));
   own("[popover]").forEach((panel) => panel.addEventListener("toggle", (event) => {
     if (event.newState === "open") $("textarea[autofocus]", panel)?.select();
