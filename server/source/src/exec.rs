@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
+use tokio::time::Instant;
 
 use crate::connect::{Dialect, Source};
 use crate::error::SourceError;
-use crate::query::first_word;
+use crate::query::{LOOK_EVERY, first_word};
 use crate::script::{Statement, split};
 use crate::settings::Access;
 
@@ -168,6 +169,7 @@ impl Source {
         let mut executed = Executed::default();
         for (index, statement) in statements.iter().enumerate() {
             let text = AssertSqlSafe(statement.text.clone());
+            self.limit(tx).await?; // PostgreSQL's connections carry their limit
             let done = on!(tx, tx => if params.is_empty() {
                 sqlx::raw_sql(text).execute(&mut **tx).await.map(|done| done.rows_affected())
             } else {
@@ -199,24 +201,38 @@ impl Source {
         Ok(executed)
     }
 
+    /// Gives the next statement of SQLite its time; later statements get theirs in its place.
+    async fn limit(&self, tx: &mut Tx) -> Result<(), SourceError> {
+        if let Tx::Sqlite(tx) = tx {
+            let end = self.statement_end();
+            let mut handle = tx.lock_handle().await.map_err(|error| self.error(error))?;
+            handle.set_progress_handler(LOOK_EVERY, move || Instant::now() < end);
+        }
+        Ok(())
+    }
+
     async fn begin(&self) -> Result<Tx, SourceError> {
         if self.settings().access == Access::ReadOnly {
             let message = "the data source is read-only; an administrator can let it be written to";
             return Err(SourceError::ReadOnly(message.to_owned()));
         }
+        if let Ok(tx) = self.begin_once().await {
+            return Ok(tx);
+        }
+        // SQLite ends a transaction by itself when a statement runs out of time or disk; such a connection, like a lost one, is
+        // of no use any more, and a new one may be.
+        self.forget().await;
+        self.begin_once().await
+    }
+
+    async fn begin_once(&self) -> Result<Tx, SourceError> {
         let begun = match self.pool().await? {
             crate::connect::Pool::Postgres(pool) => pool.begin().await.map(Tx::Postgres),
             crate::connect::Pool::Sqlite { write, .. } => {
                 write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite)
             }
         };
-        match begun.map_err(|error| self.error(error)) {
-            Ok(tx) => Ok(tx),
-            Err(error) => {
-                self.forget().await;
-                Err(error)
-            }
-        }
+        begun.map_err(|error| self.error(error))
     }
 
     async fn make_ledger(&self, tx: &mut Tx) -> Result<(), SourceError> {

@@ -16,7 +16,7 @@ use crate::script::without_comments;
 pub type Row = Map<String, Value>;
 
 /// Opcodes of SQLite between two looks at the clock.
-const LOOK_EVERY: i32 = 10_000;
+pub(crate) const LOOK_EVERY: i32 = 10_000;
 /// A sequential scan of more rows than this is worth a warning.
 const SCAN_ROWS: f64 = 100_000.0;
 
@@ -62,8 +62,7 @@ impl Source {
                 for param in params {
                     query = query.bind(param);
                 }
-                let limit_ms = self.settings().statement_timeout_ms;
-                let end = Instant::now() + Duration::from_millis(limit_ms);
+                let end = self.statement_end();
                 let asked = async {
                     let mut connection = pool.acquire().await?;
                     let mut handle = connection.lock_handle().await?;
@@ -122,6 +121,11 @@ impl Source {
                 Ok(Plan { rows: None, warnings: whole.collect() })
             }
         }
+    }
+
+    /// When a statement that begins now must have ended.
+    pub(crate) fn statement_end(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.settings().statement_timeout_ms)
     }
 
     /// A source that could not be reached is connected anew the next time, with credentials read again.
@@ -214,7 +218,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::settings::{Credentials, Settings};
+    use crate::settings::{Access, Credentials, Settings};
 
     #[test]
     fn only_a_query_is_a_query() {
@@ -264,10 +268,15 @@ mod tests {
         let plan = source.explain("SELECT * FROM users WHERE name = 'ada'", &[]).await.unwrap();
         settings.rows_max = 1;
         settings.statement_timeout_ms = 50;
-        let narrow = Source::new(settings);
+        let narrow = Source::new(settings.clone());
         let many = narrow.query("SELECT * FROM users", &[]).await;
         let long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n";
         let slow = narrow.query(long, &[]).await;
+        settings.access = Access::ReadWrite;
+        let writable = Source::new(settings);
+        let slow_script =
+            writable.exec("k", &format!("CREATE TABLE slow AS {long}"), &[], 10).await;
+        let quick = writable.exec("k", "UPDATE users SET name = 'bob' WHERE id = 1", &[], 10).await;
 
         assert!(tested.version.starts_with('3'), "{tested:?}");
         assert_eq!(Value::from(rows[1].clone()), json!({"id": 2, "name": null}));
@@ -276,6 +285,8 @@ mod tests {
         assert_eq!(plan.warnings, ["reads the whole of users"]);
         assert!(matches!(many, Err(SourceError::TooManyRows(1))), "{many:?}");
         assert!(matches!(slow, Err(SourceError::TimedOut(50))), "{slow:?}");
+        assert!(matches!(slow_script, Err(SourceError::TimedOut(50))), "{slow_script:?}");
+        assert_eq!(quick.unwrap().rows, 1, "the slow one left nothing behind, its key neither");
         assert_eq!(source.query("SELECT * FROM users", &[]).await.unwrap().len(), 2);
     }
 }
