@@ -21,6 +21,8 @@
 //!     - {text: Sign-in fails for more than 5 % of attempts.}
 //!   require:                         # read only, before the first step
 //!     - {id: not_already, flag: auth_bypass, is: off, else: stop_ok}     # stop_ok | fail
+//!   preserve:                        # measured before the first step, after the last, after an undo
+//!     - {id: receipts, source: shop, table: receipts, key: id, rule: no_loss}
 //!   steps:
 //!     - id: bypass_on
 //!       title: Let everybody in
@@ -43,6 +45,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::inputs::{self, Input};
+use crate::preserve::{self, Preserve};
 use crate::problem::{Problem, suggest};
 use crate::read::{Entries, Reader, join};
 use crate::steps;
@@ -190,13 +193,15 @@ pub struct Playbook {
     pub decision: Vec<String>,
     /// What must hold first.
     pub require: Vec<Require>,
+    /// What must not get lost.
+    pub preserve: Vec<Preserve>,
     /// What it does, in order.
     pub steps: Vec<Step>,
     /// SHA-256 of the file, in hex.
     pub source_sha256: String,
 }
 
-const LATER: [&str; 5] = ["secrets", "triggers", "preserve", "always", "vars"];
+const LATER: [&str; 4] = ["secrets", "triggers", "always", "vars"];
 
 /// Reads a file's structure. [`lint`](crate::lint::load) also checks what the steps say; a playbook that
 /// only this function has seen may still be refused.
@@ -234,6 +239,7 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         "inputs",
         "decision",
         "require",
+        "preserve",
         "steps",
         "undo_order",
     ];
@@ -254,6 +260,10 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         inputs: spec.get("inputs").map(|node| inputs::parse(reader, node)).unwrap_or_default(),
         decision: spec.get("decision").map(|node| decision(reader, node)).unwrap_or_default(),
         require: spec.get("require").map(|node| require(reader, node)).unwrap_or_default(),
+        preserve: spec
+            .get("preserve")
+            .map(|node| preserve::parse(reader, node))
+            .unwrap_or_default(),
         steps: all_steps(reader, spec),
         name: name?,
         title: title?,

@@ -14,6 +14,7 @@ pub mod lint;
 pub mod next_move;
 pub mod plan;
 pub mod ports;
+pub mod preserve;
 pub mod preview;
 pub mod problem;
 pub mod read;

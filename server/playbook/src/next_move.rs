@@ -8,7 +8,8 @@ use crate::expr;
 use crate::format::{OnDeadline, OnError, Otherwise};
 use crate::journal::Entry;
 use crate::plan::{Condition, OnTimeout, Plan, PlannedStep};
-use crate::state::{Cause, Ending, RunView, StepState, StepView};
+use crate::preserve::OnBroken;
+use crate::state::{Cause, Ending, PreserveView, RunView, StepState, StepView};
 use crate::steps::Undo;
 
 /// How often an undo is tried before the unwinding goes on without it.
@@ -17,6 +18,10 @@ pub const UNDO_TIMES: u32 = 3;
 pub const UNKNOWN_TIMES: u32 = 20;
 /// The least time that unwinding gets, in milliseconds.
 pub const UNDO_DEADLINE_MS_MIN: u64 = 60_000;
+/// How often a table is looked at before the run gives up starting.
+const MEASURE_TIMES: u32 = 3;
+/// How often a table is looked at again before a person is asked.
+const COMPARE_TIMES: u32 = 5;
 const BACKOFF_MS_MAX: u64 = 60_000;
 
 /// What to do next. Steps are named by their index in the plan.
@@ -24,6 +29,12 @@ const BACKOFF_MS_MAX: u64 = 60_000;
 pub enum Move {
     /// Look whether this precondition holds.
     Require(usize),
+    /// Look at the table of this preserve rule before the first step.
+    Measure(usize),
+    /// Look again, and compare.
+    Compare(usize),
+    /// Write down that this preserve rule is not looked at.
+    Unmeasured(usize, String),
     /// Leave the step out.
     Skip(usize, String),
     /// Write down that the step failed before it started.
@@ -51,8 +62,8 @@ pub enum Move {
     Compensate(Cause, String),
     /// Write the intent to undo and do it; the attempt counts from 1.
     Undo(usize, u32),
-    /// Ask a person about the step, or about the run.
-    Park(Option<usize>, String),
+    /// Ask a person about the step or the preserve rule of this row id, or about the run (empty).
+    Park(String, String),
     /// The run is over.
     Finish(Ending),
 }
@@ -68,9 +79,8 @@ pub fn next_move(plan: &Plan, entries: &[Entry], started_at: Millis, now: Millis
     if let Some(ending) = view.finished {
         return Move::Finish(ending);
     }
-    if let Some(step) = &view.parked {
-        let index = plan.steps.iter().position(|known| known.id == *step);
-        return Move::Park(index, "a person must decide".to_owned());
+    if let Some(id) = &view.parked {
+        return Move::Park(id.clone(), "a person must decide".to_owned());
     }
     if let Some((since, cause)) = view.compensating {
         return unwind(plan, &view, since, cause, now);
@@ -89,16 +99,70 @@ pub fn next_move(plan: &Plan, entries: &[Entry], started_at: Millis, now: Millis
             (Some(false), Otherwise::Fail) => return Move::Finish(Ending::Failed),
         }
     }
+    match measured(plan, &view, now) {
+        None => {}
+        Some(Move::Finish(ending)) => return Move::Finish(ending),
+        Some(chosen) => return in_time(plan, &view, chosen, started_at, now),
+    }
     let forward = plan
         .steps
         .iter()
         .zip(&view.steps)
         .enumerate()
         .find_map(|(index, (step, seen))| forward(plan, &view, index, step, seen, now));
-    match forward {
+    match forward.or_else(|| compared(plan, &view, now)) {
         None => Move::Finish(Ending::Succeeded),
         Some(chosen) => in_time(plan, &view, chosen, started_at, now),
     }
+}
+
+/// Before the first step: what must not get lost is looked at.
+fn measured(plan: &Plan, view: &RunView, now: Millis) -> Option<Move> {
+    plan.preserve.iter().enumerate().find_map(|(index, rule)| {
+        let Some(seen) = view.preserve.get(&rule.id) else { return Some(Move::Measure(index)) };
+        if seen.before.is_some() || seen.skipped {
+            return None;
+        }
+        if seen.may_retry && seen.failures < MEASURE_TIMES {
+            return Some(again(seen, now).unwrap_or(Move::Measure(index)));
+        }
+        Some(match rule.on_broken {
+            OnBroken::Compensate => Move::Finish(Ending::Failed),
+            OnBroken::Warn => Move::Unmeasured(index, seen.says.clone()),
+        })
+    })
+}
+
+/// After the last step: it is looked at again.
+fn compared(plan: &Plan, view: &RunView, now: Millis) -> Option<Move> {
+    plan.preserve.iter().enumerate().find_map(|(index, rule)| {
+        let seen = view.preserve.get(&rule.id)?;
+        if seen.skipped || seen.before.is_none() {
+            return None;
+        }
+        match (seen.after, rule.on_broken) {
+            (Some(true), _) | (Some(false), OnBroken::Warn) => None,
+            (Some(false), OnBroken::Compensate) => {
+                let why = format!("data `{}`: {}", rule.id, seen.says);
+                Some(Move::Compensate(Cause::Failure, why))
+            }
+            (None, _) if seen.failures < COMPARE_TIMES => {
+                Some(again(seen, now).unwrap_or(Move::Compare(index)))
+            }
+            (None, OnBroken::Warn) => Some(Move::Unmeasured(index, seen.says.clone())),
+            (None, OnBroken::Compensate) => {
+                let why =
+                    format!("nobody knows whether data `{}` is as it was: {}", rule.id, seen.says);
+                Some(Move::Park(rule.row_id(), why))
+            }
+        }
+    })
+}
+
+/// The pause after a look that failed.
+fn again(seen: &PreserveView, now: Millis) -> Option<Move> {
+    let at = later(seen.last_at, 1_000, seen.failures);
+    (seen.failures > 0 && now < at).then_some(Move::WaitUntil(at))
 }
 
 /// Holds a forward move against the run's deadline.
@@ -122,7 +186,7 @@ fn in_time(plan: &Plan, view: &RunView, chosen: Move, started_at: Millis, now: M
             Move::Compensate(Cause::Deadline, "the deadline passed".to_owned())
         }
         OnDeadline::Pause | OnDeadline::Continue => {
-            Move::Park(None, "the deadline passed".to_owned())
+            Move::Park(String::new(), "the deadline passed".to_owned())
         }
     }
 }
@@ -152,7 +216,7 @@ fn forward(
         }
         StepState::Unknown => {
             let why = format!("nobody knows whether step `{}` happened", step.id);
-            Some(Move::Park(Some(index), why))
+            Some(Move::Park(step.id.clone(), why))
         }
         StepState::Failed if seen.may_retry && seen.failures <= step.retry.times => {
             let again = later(seen.last_at, step.retry.backoff_ms, seen.failures);
@@ -169,7 +233,7 @@ fn forward(
         StepState::Pending | StepState::Waiting => Some(start(plan, view, index, step, seen, now)),
         // Undo rows before the run unwinds: the journal is not one of ours.
         StepState::UndoIntent | StepState::Undone | StepState::UndoFailed => {
-            Some(Move::Park(Some(index), format!("step `{}` was undone too early", step.id)))
+            Some(Move::Park(step.id.clone(), format!("step `{}` was undone too early", step.id)))
         }
     }
 }
@@ -250,12 +314,12 @@ fn unwind(plan: &Plan, view: &RunView, since: Millis, cause: Cause, now: Millis)
             matches!(seen.state, StepState::Intent | StepState::Unknown | StepState::UndoIntent);
         if unsure && !step.idempotent {
             let why = format!("nobody knows whether step `{}` happened or was undone", step.id);
-            return Move::Park(Some(index), why);
+            return Move::Park(step.id.clone(), why);
         }
         if seen.state == StepState::UndoFailed {
             if seen.conflict {
                 let why = seen.because.clone().unwrap_or_default();
-                return Move::Park(Some(index), why);
+                return Move::Park(step.id.clone(), why);
             }
             if seen.undo_failures >= UNDO_TIMES {
                 left_behind = true;
@@ -268,9 +332,23 @@ fn unwind(plan: &Plan, view: &RunView, since: Millis, cause: Cause, now: Millis)
         }
         let deadline = since.saturating_add_unsigned(plan.deadline_ms.max(UNDO_DEADLINE_MS_MIN));
         if now >= deadline && !view.late_allowed {
-            return Move::Park(None, "the time for undoing is over".to_owned());
+            return Move::Park(String::new(), "the time for undoing is over".to_owned());
         }
         return Move::Undo(index, seen.undo_attempts + 1);
+    }
+    if view.steps.iter().any(|seen| seen.attempts > 0) {
+        for (index, rule) in plan.preserve.iter().enumerate() {
+            let Some(seen) = view.preserve.get(&rule.id).filter(|seen| seen.before.is_some())
+            else {
+                continue;
+            };
+            match seen.after_undo {
+                Some(holds) => left_behind |= !holds && rule.on_broken == OnBroken::Compensate,
+                // The undoing does not wait for a data source for ever; that it was not checked stays visible.
+                None if seen.failures >= COMPARE_TIMES => left_behind = true,
+                None => return again(seen, now).unwrap_or(Move::Compare(index)),
+            }
+        }
     }
     Move::Finish(match cause {
         _ if left_behind => Ending::CompensateFailed,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::format::{Call, Drill, OnDeadline, OnError, Playbook, Require, Retry, Step};
+use crate::preserve::Preserve;
 use crate::problem::{Problem, has_errors};
 use crate::steps::{self, Fault, Fields, Resolved, Undo};
 use crate::templates::Library;
@@ -133,6 +134,9 @@ pub struct Plan {
     pub drill: Option<Drill>,
     /// What must hold first.
     pub require: Vec<Require>,
+    /// What must not get lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preserve: Vec<Preserve>,
     /// What it does, in order.
     pub steps: Vec<PlannedStep>,
 }
@@ -240,6 +244,7 @@ pub(crate) fn fill(
         on_deadline: playbook.on_deadline,
         drill: playbook.drill,
         require: playbook.require.clone(),
+        preserve: playbook.preserve.clone(),
         steps,
     };
     (plan, filler.problems)

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use switchback_core::model::{FlagState, Millis, Revision, ValueType};
 
 use crate::journal::{Journal, Lease, NewEntry};
+use crate::preserve::Preserve;
 
 /// Why a port did not do what it was asked; each variant needs a different reaction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -248,6 +249,32 @@ pub trait Sources: Send + Sync {
     async fn rehearse(&self, script: &Script) -> Result<Rehearsal, PortError>;
 }
 
+/// What a look at a table found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    /// Whether the rules hold; `true` for the first look.
+    pub holds: bool,
+    /// A sentence.
+    pub says: String,
+    /// For the log: figures, and the names of missing and changed keys.
+    pub detail: Map<String, Value>,
+}
+
+/// What must not get lost, in the app's databases.
+#[async_trait]
+pub trait Preservation: Send + Sync {
+    /// Looks at the table and keeps what a later comparison needs, under the run and the rule. Done again it replaces that.
+    async fn measure(&self, lease: &Lease, rule: &Preserve) -> Result<Look, PortError>;
+
+    /// Looks again and compares; `before` is the detail of the first look.
+    async fn compare(
+        &self,
+        run_id: &str,
+        rule: &Preserve,
+        before: &Value,
+    ) -> Result<Look, PortError>;
+}
+
 /// Time.
 #[async_trait]
 pub trait Clock: Send + Sync {
@@ -280,6 +307,8 @@ pub struct World {
     pub http: Arc<dyn Http>,
     /// The app's databases.
     pub sources: Arc<dyn Sources>,
+    /// What must not get lost.
+    pub preservation: Arc<dyn Preservation>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Watchers.

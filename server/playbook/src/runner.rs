@@ -106,10 +106,7 @@ impl Driver<'_> {
         let step = |index: usize| record.plan.steps.get(index);
         match chosen {
             Move::Finish(ending) => return self.finish(record, ending).await.map(Some),
-            Move::Park(index, why) => {
-                let id = index.and_then(step).map_or("", |step| &step.id);
-                return self.park(record, id, &why).await.map(Some);
-            }
+            Move::Park(id, why) => return self.park(record, &id, &why).await.map(Some),
             Move::WaitUntil(at) | Move::AwaitApproval(_, at) => {
                 let look = now.saturating_add_unsigned(LOOK_EVERY_MS);
                 self.world.clock.sleep_until(at.min(look)).await;
@@ -120,6 +117,13 @@ impl Driver<'_> {
                 self.append("", 0, Phase::Compensating, detail).await?;
             }
             Move::Require(index) => self.require(record, index).await?,
+            Move::Measure(index) | Move::Compare(index) => self.look(record, index).await?,
+            Move::Unmeasured(index, because) => {
+                if let Some(rule) = record.plan.preserve.get(index) {
+                    let detail = json!({"because": because});
+                    self.append(&rule.row_id(), 0, Phase::Skipped, detail).await?;
+                }
+            }
             Move::Skip(index, because) => {
                 self.about(record, index, Phase::Skipped, json!({"because": because})).await?;
             }
@@ -170,6 +174,35 @@ impl Driver<'_> {
         };
         let id = format!("require.{}", require.id);
         self.append(&id, 0, phase, json!({"says": says, "error": says})).await
+    }
+
+    /// Looks at what must not get lost: the first time to know it, later to compare.
+    async fn look(&self, record: &RunRecord, index: usize) -> Result<(), DriveError> {
+        let Some(rule) = record.plan.preserve.get(index) else { return Ok(()) };
+        let view = RunView::of(&record.plan, &record.entries);
+        let before = view.preserve.get(&rule.id).and_then(|seen| seen.before.as_ref());
+        let looked = match before {
+            None => self.world.preservation.measure(self.lease, rule).await,
+            Some(before) => self.world.preservation.compare(self.run_id, rule, before).await,
+        };
+        let (phase, detail) = match looked {
+            Ok(look) => {
+                let phase = match (before, look.holds) {
+                    (None, _) => Phase::Done,
+                    (Some(_), true) => Phase::Verified,
+                    (Some(_), false) => Phase::Unverified,
+                };
+                let mut detail = look.detail;
+                detail.insert("says".to_owned(), json!(look.says));
+                (phase, Value::Object(detail))
+            }
+            Err(PortError::Fenced) => return Err(DriveError::Fenced),
+            Err(error) => {
+                let retry = matches!(error, PortError::Unavailable(_) | PortError::Conflict(_));
+                (Phase::Failed, json!({"error": error.to_string(), "retry": retry}))
+            }
+        };
+        self.append(&rule.row_id(), 0, phase, detail).await
     }
 
     async fn run(

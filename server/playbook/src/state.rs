@@ -266,6 +266,58 @@ impl StepView {
     }
 }
 
+/// One preserve rule, as its rows add up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PreserveView {
+    /// The detail of the look before the first step.
+    pub before: Option<Value>,
+    /// Whether it held after the last step.
+    pub after: Option<bool>,
+    /// Whether it held after the undo.
+    pub after_undo: Option<bool>,
+    /// It is not looked at.
+    pub skipped: bool,
+    /// How often the present look failed.
+    pub failures: u32,
+    /// Whether looking again may help.
+    pub may_retry: bool,
+    /// When its last row was written, in UTC milliseconds.
+    pub last_at: Millis,
+    /// What its last row says.
+    pub says: String,
+}
+
+impl PreserveView {
+    fn take(&mut self, entry: &Entry, is_unwinding: bool) {
+        let row = &entry.row;
+        let text = |key: &str| row.detail.get(key).and_then(Value::as_str).map(str::to_owned);
+        self.last_at = row.at;
+        let seen = if is_unwinding { &mut self.after_undo } else { &mut self.after };
+        match row.phase {
+            Phase::Done => self.before = Some(row.detail.clone()),
+            Phase::Verified | Phase::Unverified => *seen = Some(row.phase == Phase::Verified),
+            Phase::Skipped => self.skipped = true,
+            Phase::Failed => {
+                self.failures += 1;
+                self.may_retry = row.detail.get("retry") == Some(&Value::Bool(true));
+            }
+            Phase::Decided => {
+                // "Was done": the data is as it should be; a person has looked.
+                if row.detail.get("decision") == Some(&json!(Decision::WasDone)) {
+                    *seen = Some(true);
+                }
+            }
+            _ => {}
+        }
+        if row.phase != Phase::Failed {
+            self.failures = 0;
+        }
+        if let Some(says) = text("says").or_else(|| text("error")).or_else(|| text("because")) {
+            self.says = says;
+        }
+    }
+}
+
 /// A run, as its rows add up.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunView {
@@ -273,6 +325,8 @@ pub struct RunView {
     pub steps: Vec<StepView>,
     /// Which preconditions were looked at, and whether they held.
     pub require: BTreeMap<String, bool>,
+    /// What must not get lost, by the rule's id.
+    pub preserve: BTreeMap<String, PreserveView>,
     /// Since when it unwinds, and why.
     pub compensating: Option<(Millis, Cause)>,
     /// A person wants it to stop.
@@ -297,6 +351,7 @@ impl RunView {
         let mut view = Self {
             steps: vec![StepView::default(); plan.steps.len()],
             require: BTreeMap::new(),
+            preserve: BTreeMap::new(),
             compensating: None,
             cancelled: false,
             undo_wanted: false,
@@ -342,6 +397,10 @@ impl RunView {
         }
         if let Some(id) = row.step_id.strip_prefix("require.") {
             self.require.insert(id.to_owned(), row.phase == Phase::Verified);
+        }
+        if let Some(id) = row.step_id.strip_prefix("preserve.") {
+            let is_unwinding = self.compensating.is_some();
+            self.preserve.entry(id.to_owned()).or_default().take(entry, is_unwinding);
         }
         let step = plan.steps.iter().zip(&mut self.steps).find(|(step, _)| step.id == row.step_id);
         if let Some((step, view)) = step {

@@ -7,9 +7,11 @@
 mod connect;
 mod error;
 mod exec;
+pub mod keys;
 mod query;
 mod script;
 mod settings;
+mod survey;
 
 pub use connect::{Dialect, Source, Tested};
 pub use error::SourceError;
@@ -17,3 +19,4 @@ pub use exec::{Executed, Rehearsed};
 pub use query::{Plan, Row};
 pub use script::{Statement, split};
 pub use settings::{Access, Credentials, Settings};
+pub use survey::{Columns, ROWS_MAX};

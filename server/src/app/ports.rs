@@ -1,6 +1,8 @@
 //! The playbook engine's ports, over the store, the hub and the use cases. One value per run, so that
 //! every write carries the run and the person behind it.
 
+mod preservation;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
         notices: ports.clone(),
         http: ports.clone(),
         sources: ports.clone(),
+        preservation: ports.clone(),
         clock: ports.clone(),
         progress: ports,
     }

@@ -109,6 +109,7 @@ impl App {
             self.store.forget_usage(now - KEEP_MS).await?;
             self.store.forget_impact(now - KEEP_MS).await?;
             self.store.delete_expired_sessions(now).await?;
+            self.store.sweep_preserved(now - KEEP_MS).await?;
             self.store.forget_keys(now - 86_400_000).await
         };
         if let Err(error) = swept.await {

@@ -18,6 +18,7 @@ mod migrate;
 mod news;
 mod nodes;
 mod notices;
+mod preserved;
 mod rollback_log;
 mod runs;
 mod segments;
@@ -88,6 +89,7 @@ impl Store {
             meta::ALL,
             nodes::ALL,
             notices::ALL,
+            preserved::ALL,
             rollback_log::ALL,
             runs::ALL,
             segments::ALL,

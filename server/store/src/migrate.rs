@@ -31,7 +31,8 @@ macro_rules! steps {
     };
 }
 
-const STEPS: &[Step] = steps![1 "0001_init", 2 "0002_visits", 3 "0003_data_sources"];
+const STEPS: &[Step] =
+    steps![1 "0001_init", 2 "0002_visits", 3 "0003_data_sources", 5 "0005_preserved"];
 
 struct Step {
     version: i64,

@@ -16,6 +16,11 @@ const STEPS: &str = "\
 - {id: eight, log: {message: hello}}
 - {id: nine, notify.in_app: {title: t, message: m}}";
 
+const SPEC: &str = "\
+deadline: 10m
+preserve:
+  - {id: receipts, source: shop, table: receipts, key: id}";
+
 fn person(name: &str) -> Person {
     Person { name: name.into(), roles: vec!["admin".into()], comment: String::new() }
 }
@@ -36,7 +41,7 @@ fn world(fake: &Fake) -> String {
 /// Runs once per operation of the undisturbed run, with a death before and after it.
 async fn at_every_boundary(prepare: fn(&Fake), expected: Ending) {
     let clock = TestClock::new();
-    let calm = Fake::new(plan_of(STEPS));
+    let calm = Fake::new(plan_with(SPEC, STEPS));
     prepare(&calm);
     assert_eq!(calm.drive_to_end(&clock).await, expected, "{:#?}", calm.phases());
     let (operations, writes) = calm.with(|inner| (inner.operations, inner.writes.len()));
@@ -45,7 +50,7 @@ async fn at_every_boundary(prepare: fn(&Fake), expected: Ending) {
     for number in 1..=operations {
         for fault in [Fault::DieBefore(number), Fault::DieAfter(number)] {
             let clock = TestClock::new();
-            let fake = Fake::new(plan_of(STEPS));
+            let fake = Fake::new(plan_with(SPEC, STEPS));
             prepare(&fake);
             fake.with(|inner| inner.faults = vec![fault]);
 
@@ -82,7 +87,7 @@ async fn a_failure_at_any_step_unwinds_to_a_clean_slate() {
     ];
     for (step, fail) in failures {
         let clock = TestClock::new();
-        let fake = Fake::new(plan_of(STEPS));
+        let fake = Fake::new(plan_with(SPEC, STEPS));
         let before = fake.states();
         fake.with(fail);
 
@@ -136,7 +141,7 @@ async fn an_undo_leaves_somebody_elses_change_alone_and_asks() {
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_lost_its_lease_touches_nothing_more() {
     let clock = TestClock::new();
-    let fake = Fake::new(plan_of(STEPS));
+    let fake = Fake::new(plan_with(SPEC, STEPS));
     let (world, first) = (fake.world(&clock), fake.lease());
     let second = fake.lease();
 
@@ -154,7 +159,7 @@ async fn a_driver_that_lost_its_lease_touches_nothing_more() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_lost_in_the_middle_stops_the_driver_at_once() {
     let clock = TestClock::new();
-    let fake = Fake::new(plan_of(STEPS));
+    let fake = Fake::new(plan_with(SPEC, STEPS));
     fake.with(|inner| inner.meddle = Some((9, |inner| inner.epoch += 1)));
 
     let lease = fake.lease();
@@ -270,4 +275,55 @@ fn driving_is_send() {
     let clock = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let world = clock.block_on(async { fake.world(&TestClock::new()) });
     send(&switchback_playbook::drive("r1", &lease, &world));
+}
+
+const LOSES: &str = "- {id: one, flag.set: {key: a, value: true}}";
+
+fn rows(fake: &Fake, rows: u64) {
+    fake.with(|inner| inner.rows = rows);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_rows_take_the_run_back() {
+    let clock = TestClock::new();
+    let fake = Fake::new(plan_with(SPEC, LOSES));
+    rows(&fake, 10);
+    // The table is looked at by the first operation; the flag is written by the fourth.
+    fake.with(|inner| inner.meddle = Some((4, |inner| inner.rows = 9)));
+
+    assert_eq!(fake.drive_to_end(&clock).await, Ending::CompensateFailed);
+
+    assert!(!fake.states()["a"].enabled, "the flag was put back");
+    let broken: Vec<_> =
+        fake.phases().into_iter().filter(|(id, _)| id == "preserve.receipts").collect();
+    let phases: Vec<Phase> = broken.into_iter().map(|(_, phase)| phase).collect();
+    assert_eq!(phases, [Phase::Done, Phase::Unverified, Phase::Unverified]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_only_warns_lets_the_run_stand() {
+    let clock = TestClock::new();
+    let spec = SPEC.replace("key: id}", "key: id, on_broken: warn}");
+    let fake = Fake::new(plan_with(&spec, LOSES));
+    rows(&fake, 10);
+    fake.with(|inner| inner.meddle = Some((4, |inner| inner.rows = 9)));
+
+    assert_eq!(fake.drive_to_end(&clock).await, Ending::Succeeded);
+
+    assert!(fake.phases().contains(&("preserve.receipts".to_owned(), Phase::Unverified)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_that_cannot_be_compared_is_a_persons_decision() {
+    let clock = TestClock::new();
+    let fake = Fake::new(plan_with(SPEC, LOSES));
+    fake.with(|inner| inner.meddle = Some((4, |inner| broke(inner, "source"))));
+
+    assert_eq!(fake.drive_to_end(&clock).await, Ending::Parked);
+    assert_eq!(fake.phases().last().unwrap().0, "preserve.receipts");
+
+    // The source is back: looking again finds that nothing is lost.
+    fake.with(|inner| inner.broken.clear());
+    fake.say(NewEntry::decision("r1", "preserve.receipts", T0, Decision::Redo, &person("ada")));
+    assert_eq!(fake.drive_to_end(&clock).await, Ending::Succeeded);
 }

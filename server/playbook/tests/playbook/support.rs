@@ -10,6 +10,7 @@ use switchback_core::model::{FlagState, Millis, Revision, ValueType};
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::plan::Plan;
 use switchback_playbook::ports::*;
+use switchback_playbook::preserve::Preserve;
 use switchback_playbook::state::RunState;
 use switchback_playbook::templates::{IncidentTemplate, Library};
 use switchback_playbook::{DriveError, Ending, drive};
@@ -46,6 +47,8 @@ pub struct Inner {
     /// Keys of scripts that a data source has done, and what it did, in order.
     pub scripts: BTreeSet<String>,
     pub sql: Vec<String>,
+    /// Rows of the app's only table.
+    pub rows: u64,
     pub connected: u64,
     pub acked: u64,
     /// Operations so far: each commit and each effect is one.
@@ -91,6 +94,7 @@ impl Fake {
             notices: Arc::new(self.clone()),
             http: Arc::new(self.clone()),
             sources: Arc::new(self.clone()),
+            preservation: Arc::new(self.clone()),
             clock: Arc::new(clock.clone()),
             progress: Arc::new(self.clone()),
         }
@@ -342,6 +346,26 @@ impl Sources for Fake {
 
     async fn rehearse(&self, _: &Script) -> Result<Rehearsal, PortError> {
         Ok(Rehearsal { rows: 1, warnings: Vec::new() })
+    }
+}
+
+#[async_trait]
+impl Preservation for Fake {
+    async fn measure(&self, lease: &Lease, _: &Preserve) -> Result<Look, PortError> {
+        self.operate(Some(lease), |inner| {
+            let detail = Map::from_iter([("rows".to_owned(), json!(inner.rows))]);
+            Ok(Look { holds: true, says: "looked at".into(), detail })
+        })
+    }
+
+    async fn compare(&self, _: &str, _: &Preserve, before: &Value) -> Result<Look, PortError> {
+        self.operate(None, |inner| {
+            if inner.broken.contains("source") {
+                return Err(PortError::Unavailable("no answer".into()));
+            }
+            let holds = before["rows"].as_u64().unwrap() <= inner.rows;
+            Ok(Look { holds, says: "looked at again".into(), detail: Map::new() })
+        })
     }
 }
 

@@ -26,6 +26,7 @@ mod projects;
 mod restore;
 mod rules;
 mod run;
+mod run_data;
 mod run_view;
 mod segments;
 mod settings;

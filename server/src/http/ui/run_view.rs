@@ -7,6 +7,7 @@ use switchback_playbook::state::{StepState, StepView};
 use switchback_store::LogEntry;
 
 use super::live::Converged;
+use super::run_data::DataLine;
 use super::words::{self, Words};
 use crate::app::playbooks::RunDetail;
 
@@ -34,6 +35,8 @@ pub struct RunPart {
     pub log: Vec<LogLine>,
     pub unwinding: Option<String>,
     pub parked_run: bool,
+    /// What must not get lost.
+    pub data: Vec<DataLine>,
 }
 
 /// One step.
@@ -143,6 +146,7 @@ impl RunPart {
             log: detail.log.iter().map(log_line).collect(),
             unwinding: view.compensating.map(|(_, cause)| words::word(&cause)),
             parked_run: parked == Some(""),
+            data: super::run_data::lines(detail),
         }
     }
 
@@ -244,7 +248,7 @@ fn output(detail: &Value) -> String {
     if let (Some(acked), Some(connected)) = (number("acked"), number("connected")) {
         parts.push(format!("{} of {} clients", words::number(acked), words::number(connected)));
     }
-    for key in ["incident", "id", "status", "notice"] {
+    for key in ["says", "incident", "id", "status", "notice"] {
         match map.get(key) {
             Some(Value::String(text)) => parts.push(text.clone()),
             Some(Value::Number(count)) => parts.push(format!("{key} {count}")),

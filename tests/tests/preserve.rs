@@ -1,0 +1,173 @@
+//! Rows that must not get lost: measured before a run, compared after it, named when they are gone.
+
+use serde_json::{Value, json};
+use switchback_tests::{Api, Backend, Server, eventually, on_both};
+
+/// Deletes what it is told, under the eyes of several rules.
+const CLEAN: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: clean, title: Clean the shop, owner: team-shop}
+spec:
+  deadline: 1m
+  inputs:
+    from: {type: string, default: '5'}
+    to: {type: string, default: '5'}
+  preserve:
+    - {id: kept, source: shop, table: receipts, key: id, rule: no_loss, also: {columns_unchanged: [amount], sum_unchanged: amount}}
+    - {id: more, source: shop, table: receipts, rule: gte}
+    - {id: about, source: shop, table: receipts, rule: delta, max_pct: 50%, on_broken: warn}
+  steps:
+    - id: other
+      sql.exec: {source: shop, sql: DELETE FROM carts, undo: INSERT INTO carts VALUES ('cart')}
+    - id: clean
+      if: inputs.to != '0'
+      sql.exec:
+        source: shop
+        sql: DELETE FROM receipts WHERE id >= CAST($1 AS BIGINT) AND id <= CAST($2 AS BIGINT)
+        params: ['${{ inputs.from }}', '${{ inputs.to }}']
+        undo: SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT)
+";
+const FILL: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) \
+                    INSERT INTO receipts SELECT i, i * 2 FROM n";
+
+async fn serve(backend: &Backend) -> (Server, Api) {
+    let runbooks = backend.folder.path().join("runbooks");
+    std::fs::create_dir_all(&runbooks).unwrap();
+    std::fs::write(runbooks.join("clean.yaml"), CLEAN).unwrap();
+    let variables = [
+        ("SWITCHBACK_RUNBOOKS_DIR", runbooks.display().to_string()),
+        ("SHOP_DATABASE_URL", backend.address()),
+    ];
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let server = Server::start_on(backend, "127.0.0.1:0", &variables);
+    let api = server.api();
+    let settings =
+        json!({"name": "shop", "credentials": "env:SHOP_DATABASE_URL", "access": "read_write"});
+    api.put("/api/v1/data-sources/shop", json!({"settings": settings, "reason": "to look"})).await;
+    backend.tamper("CREATE TABLE receipts (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)").await;
+    backend.tamper("CREATE TABLE carts (name TEXT PRIMARY KEY)").await;
+    backend.tamper("INSERT INTO carts VALUES ('cart')").await;
+    backend.tamper(FILL).await;
+    (server, api)
+}
+
+/// Has `sql` happen in the middle of the next run.
+async fn meanwhile(backend: &Backend, sql: &str) {
+    backend.tamper("DROP TABLE carts").await;
+    backend.tamper("CREATE TABLE carts (name TEXT PRIMARY KEY)").await;
+    backend.tamper("INSERT INTO carts VALUES ('cart')").await;
+    if backend.database_url.is_empty() {
+        backend
+            .tamper(&format!("CREATE TRIGGER busy AFTER DELETE ON carts BEGIN {sql}; END"))
+            .await;
+        return;
+    }
+    let function = format!(
+        "CREATE OR REPLACE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {sql}; RETURN NULL; END $$"
+    );
+    backend.tamper(&function).await;
+    backend
+        .tamper("CREATE TRIGGER busy AFTER DELETE ON carts FOR EACH ROW EXECUTE FUNCTION busy()")
+        .await;
+}
+
+async fn play(api: &Api, from: &str, to: &str) -> Value {
+    let body = json!({"environment": "staging", "reason": "spring cleaning", "inputs": {"from": from, "to": to}});
+    let run = api.post("/api/v1/playbooks/clean/runs", body).await;
+    let id = run["id"].as_str().unwrap().to_owned();
+    eventually("the run ends", || async {
+        let detail = api.get(&format!("/api/v1/runs/{id}")).await;
+        detail["run"]["finished_at"].is_number().then_some(detail)
+    })
+    .await
+}
+
+/// The rows of the log about one rule.
+fn about<'r>(run: &'r Value, rule: &str) -> Vec<&'r Value> {
+    let id = format!("preserve.{rule}");
+    run["log"].as_array().unwrap().iter().filter(|row| row["step_id"] == json!(id)).collect()
+}
+
+on_both! {
+    async fn rows_that_a_run_loses_are_named_and_the_rest_is_put_back(backend: Backend) {
+        let (_server, api) = serve(&backend).await;
+
+        let run = play(&api, "1001", "1003").await;
+
+        assert_eq!(run["state"], "compensate_failed", "lost rows cannot be invented again");
+        let looks = about(&run, "kept");
+        let phases: Vec<&str> = looks.iter().map(|row| row["phase"].as_str().unwrap()).collect();
+        assert_eq!(phases, ["done", "unverified", "unverified"]);
+        assert_eq!(looks[0]["detail"]["rows"], 3_000);
+        assert_eq!(looks[1]["detail"]["missing"], json!({"count": 3, "names": ["1001", "1002", "1003"]}));
+        let says = looks[1]["detail"]["says"].as_str().unwrap();
+        assert!(says.contains("3 rows are lost: 1001, 1002, 1003"), "{says}");
+        assert!(says.contains("the sum of amount was 9003000 and is 8996988"), "{says}");
+        assert_eq!(backend.ask("SELECT CAST(COUNT(*) AS TEXT) FROM carts").await, "1", "the other step was taken back");
+    }
+
+    async fn new_rows_are_no_loss_and_changed_ones_are(backend: Backend) {
+        let (_server, api) = serve(&backend).await;
+
+        let quiet = play(&api, "0", "0").await;
+        // What happens when the step deletes the cart stands for people who go on working.
+        meanwhile(&backend, "INSERT INTO receipts VALUES (9001, 0), (-5, 0)").await;
+        let busy = play(&api, "0", "0").await;
+        meanwhile(&backend, "UPDATE receipts SET amount = 7 WHERE id = 17").await;
+        let changed = play(&api, "0", "0").await;
+
+        assert_eq!(quiet["state"], "succeeded", "{quiet}");
+        assert_eq!(busy["state"], "succeeded", "{busy}");
+        assert_eq!(about(&busy, "kept")[1]["detail"]["rows"], 3_002);
+        let says = about(&changed, "kept")[1]["detail"]["says"].as_str().unwrap().to_owned();
+        assert!(says.contains("1 row is changed: 17"), "{says}");
+    }
+
+    async fn a_table_that_cannot_be_looked_at_stops_the_run_before_its_first_step(backend: Backend) {
+        let (_server, api) = serve(&backend).await;
+        backend.tamper("DROP TABLE receipts").await;
+
+        let run = play(&api, "1", "1").await;
+
+        assert_eq!(run["state"], "failed");
+        let error = about(&run, "kept")[0]["detail"]["error"].as_str().unwrap().to_owned();
+        assert_eq!(error, "data source `shop`: there is no table receipts, or it may not be read");
+        assert_eq!(backend.ask("SELECT CAST(COUNT(*) AS TEXT) FROM carts").await, "1", "no step was started");
+    }
+}
+
+/// A mistake in a rule is told with its place, before anybody needs it.
+#[tokio::test]
+async fn mistakes_in_rules_are_told() {
+    let server = Server::start(&Backend::sqlite());
+    let api = server.api();
+    let lint = async |rule: &str| {
+        let text = CLEAN.replace("{id: more, source: shop, table: receipts, rule: gte}", rule);
+        let found = api.post("/api/v1/playbooks/lint", json!({"text": text})).await;
+        let problems = found["problems"].as_array().unwrap().clone();
+        problems.first().map(|one| {
+            format!(
+                "{}: {} ({})",
+                one["line"],
+                one["message"].as_str().unwrap(),
+                one["hint"].as_str().unwrap_or_default()
+            )
+        })
+    };
+
+    assert_eq!(lint("{id: more, source: shop, table: receipts, rule: gte}").await, None);
+    let missing = lint("{id: more, source: shop, table: receipts, rule: no_loss}").await.unwrap();
+    assert!(missing.starts_with("11: `key` is missing"), "{missing}");
+    let unknown =
+        lint("{id: more, source: shop, table: receipts, rule: no_los, key: id}").await.unwrap();
+    assert!(
+        unknown.contains("`no_los` is not a choice here") && unknown.contains("no_loss"),
+        "{unknown}"
+    );
+    let strange = lint("{id: more, source: shop, table: 'a;b.c.d', rule: gte}").await.unwrap();
+    assert!(strange.contains("is not a table's name"), "{strange}");
+    let foreign =
+        lint("{id: more, source: shop, table: receipts, rule: gte, max_rows: 3}").await.unwrap();
+    assert!(foreign.contains("`max_rows` belongs to the rule `delta`"), "{foreign}");
+}
