@@ -9,6 +9,7 @@
 pub mod expr;
 pub mod format;
 pub mod inputs;
+pub mod invert;
 pub mod journal;
 pub mod lint;
 pub mod next_move;

@@ -63,6 +63,14 @@ pub trait Flags: Send + Sync {
     /// Reads a flag; [`PortError::NotFound`] when there is none.
     async fn read(&self, environment: &str, flag: &str) -> Result<FlagSnapshot, PortError>;
 
+    /// The state that a flag had before the change that made `revision`; [`PortError::NotFound`] when that was no change of it.
+    async fn read_before(
+        &self,
+        environment: &str,
+        flag: &str,
+        revision: Revision,
+    ) -> Result<FlagState, PortError>;
+
     /// Commits the change, its `change_log` row and `outcome.with_revision(new revision)` in ONE
     /// transaction, fenced by the lease; then wakes the stream. Returns the new revision.
     ///
@@ -210,6 +218,43 @@ pub struct Script {
     pub params: Vec<String>,
     /// More changed rows than this roll it back.
     pub rows_max: u64,
+    /// Tables whose changed rows are kept as they were.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// A table whose rows a script changes, kept so that they can be put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The table, with its schema where it has one.
+    pub table: String,
+    /// The columns by which its rows are known.
+    pub key: Vec<String>,
+    /// Only these rows: an SQL condition.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+/// Which of a script's two images is put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The rows as they were before the script.
+    Before,
+    /// The rows as the script left them.
+    After,
+}
+
+/// Rows that a script changed, to be put back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutBack {
+    /// The data source's name.
+    pub source: String,
+    /// The key of the script.
+    pub of: String,
+    /// Which image.
+    pub side: Side,
+    /// Also rows that somebody else has changed since.
+    pub is_forced: bool,
 }
 
 /// What a script did.
@@ -244,6 +289,12 @@ pub trait Sources: Send + Sync {
 
     /// What a script with this key did; `None` when it did not happen.
     async fn find(&self, key: &str, source: &str) -> Result<Option<Changed>, PortError>;
+
+    /// Puts the rows that a script changed back, once per key; [`PortError::Conflict`] when somebody else has changed some since.
+    async fn put_back(&self, key: &str, rows: &PutBack) -> Result<Changed, PortError>;
+
+    /// What putting back would change.
+    async fn rehearse_put_back(&self, rows: &PutBack) -> Result<Changed, PortError>;
 
     /// Runs a script and rolls it back.
     async fn rehearse(&self, script: &Script) -> Result<Rehearsal, PortError>;

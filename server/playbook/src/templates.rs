@@ -151,10 +151,11 @@ impl Placeholder {
     }
 }
 
-/// The templates that playbooks may name.
+/// The incident templates and the SQL files that playbooks may name.
 #[derive(Clone, Debug, Default)]
 pub struct Library {
     templates: BTreeMap<String, IncidentTemplate>,
+    scripts: BTreeMap<String, String>,
 }
 
 impl Library {
@@ -168,6 +169,20 @@ impl Library {
         self.templates.get(name).ok_or_else(|| {
             let hint = suggest(name, self.templates.keys().map(String::as_str));
             format!("there is no incident template `{name}` ({hint})")
+        })
+    }
+
+    /// Adds an SQL file under its path in the runbooks' folder, such as `sql/clear_sessions.sql`; one of the same path is
+    /// replaced.
+    pub fn insert_script(&mut self, path: &str, text: String) {
+        self.scripts.insert(path.to_owned(), text);
+    }
+
+    /// The text of an SQL file, or a sentence with the nearest path.
+    pub fn script(&self, path: &str) -> Result<&str, String> {
+        self.scripts.get(path).map(String::as_str).ok_or_else(|| {
+            let hint = suggest(path, self.scripts.keys().map(String::as_str));
+            format!("there is no SQL file `{path}` ({hint})")
         })
     }
 

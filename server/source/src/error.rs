@@ -15,6 +15,12 @@ pub enum SourceError {
     /// A statement ran out of time.
     #[error("the statement took longer than {0} ms")]
     TimedOut(u64),
+    /// Somebody changed the same rows at the same moment; trying again helps.
+    #[error("somebody changed the same rows at the same moment")]
+    Raced,
+    /// Somebody changed rows since; what was asked for would overwrite that.
+    #[error("{0}")]
+    Conflict(String),
     /// It may not be written to.
     #[error("{0}")]
     ReadOnly(String),
@@ -29,7 +35,7 @@ pub enum SourceError {
 impl SourceError {
     /// Whether trying again may help.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Locked(_) | Self::TimedOut(_))
+        matches!(self, Self::Unreachable(_) | Self::Locked(_) | Self::TimedOut(_) | Self::Raced)
     }
 
     /// What a driver's error means, under these limits. Messages of the database are about statements and objects; those
@@ -41,6 +47,7 @@ impl SourceError {
                 match code.as_str() {
                     "55P03" | "5" | "6" => Self::Locked(lock_ms), // lock_not_available; SQLITE_BUSY, SQLITE_LOCKED
                     "57014" | "9" => Self::TimedOut(statement_ms), // query_canceled; SQLITE_INTERRUPT
+                    "40001" | "40P01" => Self::Raced, // serialization_failure, deadlock_detected
                     "25006" | "8" => Self::ReadOnly(error.message().to_owned()),
                     "28000" | "28P01" => {
                         Self::Credentials("the database refuses this user or password".to_owned())

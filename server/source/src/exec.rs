@@ -9,6 +9,7 @@ use crate::error::SourceError;
 use crate::query::{LOOK_EVERY, first_word};
 use crate::script::{Statement, split};
 use crate::settings::Access;
+use crate::snapshot::Snapshot;
 
 /// What a script did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +32,21 @@ pub struct Rehearsed {
     pub warnings: Vec<String>,
 }
 
+/// A script and its limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'w> {
+    /// Statements, parted by semicolons.
+    pub sql: &'w str,
+    /// `$1`, `$2`, …, as texts; with one statement only.
+    pub params: &'w [String],
+    /// More changed rows than this roll it back.
+    pub rows_max: u64,
+    /// Tables whose changed rows are kept as they were.
+    pub snapshots: &'w [Snapshot],
+}
+
 /// One transaction in either database; dropping it rolls back.
-enum Tx {
+pub(crate) enum Tx {
     Postgres(Transaction<'static, Postgres>),
     Sqlite(Transaction<'static, Sqlite>),
 }
@@ -40,10 +54,21 @@ enum Tx {
 macro_rules! on {
     ($tx:expr, $inner:ident => $body:expr) => {
         match $tx {
-            Tx::Postgres($inner) => $body,
-            Tx::Sqlite($inner) => $body,
+            $crate::exec::Tx::Postgres($inner) => $body,
+            $crate::exec::Tx::Sqlite($inner) => $body,
         }
     };
+}
+
+pub(crate) use on;
+
+impl Tx {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
 }
 
 /// Locks that stop nobody but other changes of the schema.
@@ -56,14 +81,23 @@ impl Source {
     /// # Errors
     /// The source is read-only, a statement fails, more than `rows_max` rows would change, or it cannot be reached; then nothing
     /// was changed, except that the commit of an unreachable one may have happened: ask again with the same key.
-    pub async fn exec(
+    pub async fn exec(&self, key: &str, work: &Work<'_>) -> Result<Executed, SourceError> {
+        let statements = split(work.sql)?;
+        let mut tx = match self.begin_once_for(key).await? {
+            Ok(tx) => tx,
+            Err(earlier) => return Ok(earlier),
+        };
+        let images = self.begin_snapshots(&mut tx, key, work.snapshots).await?;
+        let executed = self.run_all(&mut tx, &statements, work).await?;
+        self.end_snapshots(&mut tx, key, images).await?;
+        self.note_and_commit(tx, key, executed).await
+    }
+
+    /// Begins a transaction that notes the key; the error is what an earlier one with the key did.
+    pub(crate) async fn begin_once_for(
         &self,
         key: &str,
-        script: &str,
-        params: &[String],
-        rows_max: u64,
-    ) -> Result<Executed, SourceError> {
-        let statements = split(script)?;
+    ) -> Result<Result<Tx, Executed>, SourceError> {
         let mut tx = self.begin().await?;
         self.make_ledger(&mut tx).await?;
         let noted = on!(&mut tx, tx => {
@@ -73,15 +107,21 @@ impl Source {
             )));
             insert.bind(key).execute(&mut **tx).await.map(|done| done.rows_affected())
         });
-        if noted.map_err(|error| self.error(error))? == 0 {
-            drop(tx);
-            let earlier = self.find(key).await?;
-            let gone = || {
-                SourceError::Unreachable("another attempt with this key is under way".to_owned())
-            };
-            return earlier.ok_or_else(gone);
+        if noted.map_err(|error| self.error(error))? > 0 {
+            return Ok(Ok(tx));
         }
-        let executed = self.run_all(&mut tx, &statements, params, rows_max).await?;
+        drop(tx);
+        let gone =
+            || SourceError::Unreachable("another attempt with this key is under way".to_owned());
+        self.find(key).await?.map(Err).ok_or_else(gone)
+    }
+
+    pub(crate) async fn note_and_commit(
+        &self,
+        mut tx: Tx,
+        key: &str,
+        executed: Executed,
+    ) -> Result<Executed, SourceError> {
         let detail = serde_json::to_string(&executed).unwrap_or_default();
         let kept = on!(&mut tx, tx => {
             let update = sqlx::query(AssertSqlSafe(
@@ -125,20 +165,21 @@ impl Source {
     ///
     /// # Errors
     /// As [`exec`](Self::exec).
-    pub async fn rehearse(
-        &self,
-        script: &str,
-        params: &[String],
-        rows_max: u64,
-    ) -> Result<Rehearsed, SourceError> {
-        let statements = split(script)?;
+    pub async fn rehearse(&self, work: &Work<'_>) -> Result<Rehearsed, SourceError> {
+        let statements = split(work.sql)?;
         let mut tx = self.begin().await?;
-        let executed = self.run_all(&mut tx, &statements, params, rows_max).await?;
+        self.make_ledger(&mut tx).await?;
+        // Two rehearsals at a time must not make the same tables.
+        let key = format!("rehearsal-{:?}", Instant::now());
+        let images = self.begin_snapshots(&mut tx, &key, work.snapshots).await?;
+        let executed = self.run_all(&mut tx, &statements, work).await?;
+        self.end_snapshots(&mut tx, &key, images).await?;
         let mut warnings = Vec::new();
         if let Tx::Postgres(tx) = &mut tx {
             let text = format!(
                 "SELECT DISTINCT relation::regclass::text, mode FROM pg_locks WHERE pid = pg_backend_pid() \
-                 AND locktype = 'relation' AND mode NOT IN {QUIET_LOCKS} ORDER BY 1"
+                 AND locktype = 'relation' AND mode NOT IN {QUIET_LOCKS} \
+                 AND relation::regclass::text NOT LIKE 'switchback.%' ORDER BY 1"
             );
             let locks = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(text));
             let locks = locks.fetch_all(&mut **tx).await.map_err(|error| self.error(error))?;
@@ -159,9 +200,9 @@ impl Source {
         &self,
         tx: &mut Tx,
         statements: &[Statement],
-        params: &[String],
-        rows_max: u64,
+        work: &Work<'_>,
     ) -> Result<Executed, SourceError> {
+        let (params, rows_max) = (work.params, work.rows_max);
         if !params.is_empty() && statements.len() > 1 {
             let message = "params go with one statement; part the script into steps";
             return Err(SourceError::Refused(message.to_owned()));
@@ -202,7 +243,7 @@ impl Source {
     }
 
     /// Gives the next statement of SQLite its time; later statements get theirs in its place.
-    async fn limit(&self, tx: &mut Tx) -> Result<(), SourceError> {
+    pub(crate) async fn limit(&self, tx: &mut Tx) -> Result<(), SourceError> {
         if let Tx::Sqlite(tx) = tx {
             let end = self.statement_end();
             let mut handle = tx.lock_handle().await.map_err(|error| self.error(error))?;
@@ -211,7 +252,7 @@ impl Source {
         Ok(())
     }
 
-    async fn begin(&self) -> Result<Tx, SourceError> {
+    pub(crate) async fn begin(&self) -> Result<Tx, SourceError> {
         if self.settings().access == Access::ReadOnly {
             let message = "the data source is read-only; an administrator can let it be written to";
             return Err(SourceError::ReadOnly(message.to_owned()));
@@ -227,7 +268,10 @@ impl Source {
 
     async fn begin_once(&self) -> Result<Tx, SourceError> {
         let begun = match self.pool().await? {
-            crate::connect::Pool::Postgres(pool) => pool.begin().await.map(Tx::Postgres),
+            // One moment for the script and its images; who changed the same rows meanwhile makes it try again.
+            crate::connect::Pool::Postgres(pool) => {
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.map(Tx::Postgres)
+            }
             crate::connect::Pool::Sqlite { write, .. } => {
                 write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite)
             }
@@ -235,17 +279,19 @@ impl Source {
         begun.map_err(|error| self.error(error))
     }
 
-    async fn make_ledger(&self, tx: &mut Tx) -> Result<(), SourceError> {
+    pub(crate) async fn make_ledger(&self, tx: &mut Tx) -> Result<(), SourceError> {
         let made = match tx {
             Tx::Postgres(tx) => {
                 // Looked at first: making what is there already still takes the right to make it.
                 let there = sqlx::query_scalar::<_, bool>(
-                    "SELECT to_regclass('switchback.ledger') IS NOT NULL",
+                    "SELECT to_regclass('switchback.ledger') IS NOT NULL AND to_regclass('switchback.snapshots') IS NOT NULL",
                 );
                 match there.fetch_one(&mut **tx).await {
                     Ok(true) => return Ok(()),
                     Ok(false) => {
                         let make = "CREATE SCHEMA IF NOT EXISTS switchback; CREATE TABLE IF NOT EXISTS switchback.ledger \
+                                    (key TEXT PRIMARY KEY, detail TEXT NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now()); \
+                                    CREATE TABLE IF NOT EXISTS switchback.snapshots \
                                     (key TEXT PRIMARY KEY, detail TEXT NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now())";
                         sqlx::raw_sql(make).execute(&mut **tx).await.map(drop)
                     }
@@ -254,6 +300,8 @@ impl Source {
             }
             Tx::Sqlite(tx) => {
                 let make = "CREATE TABLE IF NOT EXISTS switchback_ledger (key TEXT PRIMARY KEY, detail TEXT NOT NULL, \
+                            at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP); \
+                            CREATE TABLE IF NOT EXISTS switchback_snapshots (key TEXT PRIMARY KEY, detail TEXT NOT NULL, \
                             at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)";
                 sqlx::raw_sql(make).execute(&mut **tx).await.map(drop)
             }

@@ -11,12 +11,14 @@ pub mod keys;
 mod query;
 mod script;
 mod settings;
+mod snapshot;
 mod survey;
 
 pub use connect::{Dialect, Source, Tested};
 pub use error::SourceError;
-pub use exec::{Executed, Rehearsed};
+pub use exec::{Executed, Rehearsed, Work};
 pub use query::{Plan, Row};
 pub use script::{Statement, split};
 pub use settings::{Access, Credentials, Settings};
+pub use snapshot::{SNAPSHOT_ROWS_MAX, Side, Snapshot};
 pub use survey::{Columns, ROWS_MAX};

@@ -218,6 +218,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::exec::Work;
     use crate::settings::{Access, Credentials, Settings};
 
     #[test]
@@ -271,12 +272,13 @@ mod tests {
         let narrow = Source::new(settings.clone());
         let many = narrow.query("SELECT * FROM users", &[]).await;
         let long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n";
-        let slow = narrow.query(long, &[]).await;
+        let slow_query = narrow.query(long, &[]).await;
         settings.access = Access::ReadWrite;
         let writable = Source::new(settings);
-        let slow_script =
-            writable.exec("k", &format!("CREATE TABLE slow AS {long}"), &[], 10).await;
-        let quick = writable.exec("k", "UPDATE users SET name = 'bob' WHERE id = 1", &[], 10).await;
+        let slow = format!("CREATE TABLE slow AS {long}");
+        let work = |sql| Work { sql, params: &[], rows_max: 10, snapshots: &[] };
+        let slow_script = writable.exec("k", &work(&slow)).await;
+        let quick = writable.exec("k", &work("UPDATE users SET name = 'bob' WHERE id = 1")).await;
 
         assert!(tested.version.starts_with('3'), "{tested:?}");
         assert_eq!(Value::from(rows[1].clone()), json!({"id": 2, "name": null}));
@@ -284,7 +286,7 @@ mod tests {
         assert!(matches!(wrote, Err(SourceError::ReadOnly(_))), "{wrote:?}");
         assert_eq!(plan.warnings, ["reads the whole of users"]);
         assert!(matches!(many, Err(SourceError::TooManyRows(1))), "{many:?}");
-        assert!(matches!(slow, Err(SourceError::TimedOut(50))), "{slow:?}");
+        assert!(matches!(slow_query, Err(SourceError::TimedOut(50))), "{slow_query:?}");
         assert!(matches!(slow_script, Err(SourceError::TimedOut(50))), "{slow_script:?}");
         assert_eq!(quick.unwrap().rows, 1, "the slow one left nothing behind, its key neither");
         assert_eq!(source.query("SELECT * FROM users", &[]).await.unwrap().len(), 2);

@@ -3,6 +3,7 @@
 
 pub mod brake;
 pub mod bulk;
+pub mod catalogue;
 pub mod clients;
 pub mod contexts;
 pub mod diff;
@@ -22,6 +23,7 @@ pub mod sources;
 pub mod status_page;
 pub mod tasks;
 pub mod tokens;
+pub mod undo;
 pub mod usage;
 pub mod users;
 pub mod visits;
@@ -42,9 +44,9 @@ use crate::config::Config;
 use crate::live::{Hub, News};
 use crate::metrics::Metrics;
 use brake::Brake;
+use catalogue::Catalogue;
 use emergency::EmergencyJournal;
 use ids::{Clock, Ids};
-use playbooks::Catalogue;
 use status_page::StatusBoard;
 use tokens::TokenCache;
 use users::{SessionCache, SignInBrake};

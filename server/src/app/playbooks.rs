@@ -1,16 +1,12 @@
 //! Playbooks: the catalogue, starting a run, driving it, what people say to it, its record.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use rust_embed::RustEmbed;
 use serde::Serialize;
 use serde_json::{Value, json};
-use switchback_playbook::format::Playbook;
 use switchback_playbook::journal::{Decision, Entry, Lease, NewEntry, Person, Phase};
-use switchback_playbook::templates::{IncidentTemplate, Library};
 use switchback_playbook::{
     DriveError, Plan, Preview, Problem, RunState, RunView, compile, drive, dry_run, lint,
 };
@@ -30,23 +26,6 @@ pub const LEASE_TTL_MS: u64 = 5_000;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Rows of the log that are checked at a time.
 const VERIFY_PAGE: i64 = 1_000;
-
-#[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../runbooks"]
-#[include = "*.yaml"]
-#[include = "incidents/*.yaml"]
-struct Shipped;
-
-/// The playbooks and incident templates that this server knows.
-#[derive(Debug, Default)]
-pub struct Catalogue {
-    /// By name.
-    pub playbooks: BTreeMap<String, Playbook>,
-    /// Incident templates.
-    pub templates: Library,
-    /// Files of the operator's folder that were refused, with what is wrong.
-    pub refused: Vec<(String, Vec<Problem>)>,
-}
 
 /// A run with everything about it.
 #[derive(Clone, Debug, Serialize)]
@@ -95,77 +74,6 @@ pub struct ChainReport {
     pub head_hash: String,
 }
 
-impl Catalogue {
-    /// The shipped files, and those of a folder, which win by name.
-    pub fn load(folder: Option<&Path>) -> Result<Self, AppError> {
-        let mut catalogue = Self::default();
-        let mut texts: Vec<(String, String)> = Vec::new();
-        for name in Shipped::iter() {
-            if let Some(file) = Shipped::get(&name) {
-                texts.push((name.into_owned(), String::from_utf8_lossy(&file.data).into_owned()));
-            }
-        }
-        if let Some(folder) = folder {
-            for part in ["", "incidents"] {
-                texts.extend(read_folder(&folder.join(part), part)?);
-            }
-        }
-        let (templates, playbooks): (Vec<_>, Vec<_>) =
-            texts.into_iter().partition(|(name, _)| name.starts_with("incidents/"));
-        for (name, text) in templates {
-            match IncidentTemplate::parse(&text) {
-                Ok(template) => catalogue.templates.insert(template),
-                Err(problems) => catalogue.refused.push((name, problems)),
-            }
-        }
-        for (name, text) in playbooks {
-            match lint::load(&text, &catalogue.templates) {
-                Ok((playbook, _)) => {
-                    catalogue.playbooks.insert(playbook.name.clone(), playbook);
-                }
-                Err(problems) => catalogue.refused.push((name, problems)),
-            }
-        }
-        for (name, problems) in &catalogue.refused {
-            let first = problems.first().map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(file = name, "a runbook file is refused: {first}");
-        }
-        Ok(catalogue)
-    }
-
-    /// A playbook by name; the error names the nearest.
-    pub fn get(&self, name: &str) -> Result<&Playbook, AppError> {
-        self.playbooks.get(name).ok_or_else(|| {
-            let near = crate::config::nearest(name, self.playbooks.keys().map(String::as_str));
-            AppError::NotFound { kind: "playbook", key: format!("{name}{near}") }
-        })
-    }
-}
-
-fn read_folder(folder: &Path, part: &str) -> Result<Vec<(String, String)>, AppError> {
-    let fail = |error: std::io::Error| {
-        AppError::Refused(format!("{} cannot be read: {error}", folder.display()))
-    };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if !part.is_empty() && error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(fail(error)),
-    };
-    let mut texts = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(fail)?.path();
-        if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            let name = Path::new(part).join(name.unwrap_or_default()).display().to_string();
-            texts.push((name, std::fs::read_to_string(&path).map_err(fail)?));
-        }
-    }
-    texts.sort();
-    Ok(texts)
-}
-
 impl App {
     /// Fills a playbook in for an environment.
     pub fn plan_run(&self, draft: &RunDraft) -> Result<Plan, AppError> {
@@ -199,35 +107,61 @@ impl App {
         draft: RunDraft,
     ) -> Result<RunRow, AppError> {
         who.must(Role::Operator, &draft.environment, "run playbooks")?;
-        let environment = self.get_environment(&draft.environment).await?;
-        let reason: String = who.reason_or(&draft.reason).trim().chars().take(1_000).collect();
+        let reason = self.reason_to_run(who, &draft.environment, &draft.reason).await?;
+        let draft = RunDraft { reason, ..draft };
+        let plan = self.plan_run(&draft)?;
+        self.start_plan(who, plan, draft.trigger, json!({})).await
+    }
+
+    /// Why somebody runs something, cut to what is kept; a protected environment needs it.
+    pub(super) async fn reason_to_run(
+        &self,
+        who: &Who,
+        environment: &str,
+        reason: &str,
+    ) -> Result<String, AppError> {
+        let environment = self.get_environment(environment).await?;
+        let reason: String = who.reason_or(reason).trim().chars().take(1_000).collect();
         if reason.is_empty() && environment.protected {
             let message = format!("{} is protected: say why", environment.name);
             return Err(AppError::invalid("reason", message));
         }
-        let draft = RunDraft { reason: reason.clone(), ..draft };
-        let plan = self.plan_run(&draft)?;
+        Ok(reason)
+    }
+
+    /// Commits a run of a plan with its first row, in which `noted` stands too, and drives it.
+    pub(super) async fn start_plan(
+        self: &Arc<Self>,
+        who: &Who,
+        plan: Plan,
+        trigger: &str,
+        noted: Value,
+    ) -> Result<RunRow, AppError> {
         let sha256 = plan.sha256();
         let now = self.clock.now();
         let run = NewRun {
             id: self.ids.next("run"),
             playbook: plan.playbook.clone(),
             title: plan.title.clone(),
-            environment: draft.environment.clone(),
+            environment: plan.environment.clone(),
             concurrency_key: plan.concurrency_key.clone(),
             plan: serde_json::to_string(&plan).map_err(|e| AppError::Internal(Box::new(e)))?,
             plan_sha256: sha256.clone(),
-            reason: reason.clone(),
-            trigger: draft.trigger.to_owned(),
+            reason: plan.reason.clone(),
+            trigger: trigger.to_owned(),
             requested_by: who.name.clone(),
             created_at: now,
             deadline_at: now + plan.deadline_ms.cast_signed(),
         };
-        let detail = json!({
+        let mut detail = json!({
             "playbook": run.playbook, "plan_sha256": sha256, "trigger": run.trigger,
             "inputs": plan.inputs,
         });
-        let first = self.person_row(&run.id, &run.environment, who, &reason, Phase::Note, detail);
+        if let (Value::Object(detail), Value::Object(noted)) = (&mut detail, noted) {
+            detail.extend(noted);
+        }
+        let first =
+            self.person_row(&run.id, &run.environment, who, &run.reason, Phase::Note, detail);
         self.store.create_run(&run, first).await.map_err(|error| match error {
             switchback_store::StoreError::Exists { key, .. } => AppError::Refused(format!(
                 "run {key} is already doing this; wait for it or cancel it"

@@ -10,16 +10,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use switchback_core::model::{Millis, Revision};
+use switchback_core::model::{FlagState, Millis, Revision};
 use switchback_core::wire;
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::ports::{
-    Changed, Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, Http, HttpAnswer,
-    HttpQuestion, IncidentText, Incidents, Notice, Notices, PortError, Progress, Question,
+    self, Changed, Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, Http, HttpAnswer,
+    HttpQuestion, IncidentText, Incidents, Notice, Notices, PortError, Progress, PutBack, Question,
     Rehearsal, Script, Sources, World,
 };
 use switchback_playbook::state::RunState;
-use switchback_source::{Executed, Rehearsed, Source, SourceError};
+use switchback_source::{Executed, Rehearsed, Side, Snapshot, Source, SourceError, Work};
 use switchback_store::{self as store, RunRow, StoreError};
 
 use super::App;
@@ -208,6 +208,21 @@ impl Flags for Ports {
         Ok(FlagSnapshot { revision, value_type, state: row.state })
     }
 
+    async fn read_before(
+        &self,
+        environment: &str,
+        flag: &str,
+        revision: Revision,
+    ) -> Result<FlagState, PortError> {
+        let found = self.app.store.find_change(environment, "flag", flag, revision).await;
+        let missing = || PortError::NotFound(format!("revision {revision} of flag `{flag}`"));
+        let found = found.map_err(port_error)?.filter(|change| change.revision == Some(revision));
+        let before = found.and_then(|change| change.before).ok_or_else(missing)?;
+        serde_json::from_value(before).map_err(|_| {
+            PortError::Refused(format!("revision {revision} of `{flag}` cannot be read"))
+        })
+    }
+
     async fn apply(
         &self,
         lease: &Lease,
@@ -374,8 +389,9 @@ impl Sources for Ports {
     }
 
     async fn exec(&self, key: &str, script: &Script) -> Result<Changed, PortError> {
-        let Script { source: name, sql, params, rows_max } = script;
-        let done = self.source(name).await?.exec(key, sql, params, *rows_max).await;
+        let name = &script.source;
+        let snapshots = snapshots_of(script);
+        let done = self.source(name).await?.exec(key, &work_of(script, &snapshots)).await;
         done.map(changed).map_err(|error| source_error(name, &error))
     }
 
@@ -384,9 +400,23 @@ impl Sources for Ports {
         found.map(|done| done.map(changed)).map_err(|error| source_error(source, &error))
     }
 
+    async fn put_back(&self, key: &str, rows: &PutBack) -> Result<Changed, PortError> {
+        let PutBack { source: name, of, side, is_forced } = rows;
+        let done = self.source(name).await?.put_back(key, of, side_of(*side), *is_forced).await;
+        done.map(changed).map_err(|error| source_error(name, &error))
+    }
+
+    async fn rehearse_put_back(&self, rows: &PutBack) -> Result<Changed, PortError> {
+        let PutBack { source: name, of, side, is_forced } = rows;
+        let source = self.source(name).await?;
+        let done = source.rehearse_put_back(of, side_of(*side), *is_forced).await;
+        done.map(changed).map_err(|error| source_error(name, &error))
+    }
+
     async fn rehearse(&self, script: &Script) -> Result<Rehearsal, PortError> {
-        let Script { source: name, sql, params, rows_max } = script;
-        let rehearsed = self.source(name).await?.rehearse(sql, params, *rows_max).await;
+        let name = &script.source;
+        let snapshots = snapshots_of(script);
+        let rehearsed = self.source(name).await?.rehearse(&work_of(script, &snapshots)).await;
         let Rehearsed { executed, warnings } =
             rehearsed.map_err(|error| source_error(name, &error))?;
         Ok(Rehearsal { rows: executed.rows, warnings })
@@ -402,6 +432,25 @@ impl Ports {
     }
 }
 
+fn snapshots_of(script: &Script) -> Vec<Snapshot> {
+    let one = |wanted: &ports::Snapshot| {
+        let ports::Snapshot { table, key, filter } = wanted.clone();
+        Snapshot { table, key, filter }
+    };
+    script.snapshots.iter().map(one).collect()
+}
+
+fn work_of<'s>(script: &'s Script, snapshots: &'s [Snapshot]) -> Work<'s> {
+    Work { sql: &script.sql, params: &script.params, rows_max: script.rows_max, snapshots }
+}
+
+fn side_of(side: ports::Side) -> Side {
+    match side {
+        ports::Side::Before => Side::Before,
+        ports::Side::After => Side::After,
+    }
+}
+
 fn changed(executed: Executed) -> Changed {
     let Executed { rows, statements, .. } = executed;
     Changed { rows, statements }
@@ -409,7 +458,11 @@ fn changed(executed: Executed) -> Changed {
 
 fn source_error(name: &str, error: &SourceError) -> PortError {
     let message = format!("data source `{name}`: {error}");
-    if error.is_passing() { PortError::Unavailable(message) } else { PortError::Refused(message) }
+    match error {
+        SourceError::Conflict(_) => PortError::Conflict(message),
+        error if error.is_passing() => PortError::Unavailable(message),
+        _ => PortError::Refused(message),
+    }
 }
 
 #[async_trait]

@@ -64,6 +64,34 @@ pub enum Command {
         #[arg(long, short, default_value = "")]
         reason: String,
     },
+    /// Take a finished run back, by a run of its own, and watch it. Exit codes are those of `run`.
+    Undo {
+        /// The run's id.
+        run: String,
+        /// Why.
+        #[arg(long, short, default_value = "")]
+        reason: String,
+        /// Also what somebody else has changed since.
+        #[arg(long)]
+        force: bool,
+        /// Show what each step would do; change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write the playbook that puts back what the newest successful run of this one changed.
+    Invert {
+        /// The playbook.
+        name: String,
+        /// The environment.
+        #[arg(long, short, default_value = "production")]
+        env: String,
+        /// This run rather than the newest.
+        #[arg(long)]
+        run: Option<String>,
+        /// Where to write it; standard output when not given.
+        #[arg(long, short)]
+        out: Option<std::path::PathBuf>,
+    },
     /// Say yes (or, with --refuse, no) to a step that waits for people.
     Approve {
         /// The run's id.
@@ -101,7 +129,7 @@ pub async fn run(client: Client, command: Command) -> Outcome {
             let body =
                 json!({"environment": env, "reason": reason, "inputs": inputs, "trigger": "cli"});
             if dry_run {
-                return preview(&client, &name, body).await;
+                return preview(&client, &format!("/playbooks/{name}/preview"), body).await;
             }
             let url = format!("/playbooks/{name}/runs");
             let run = client.send(Method::POST, &url, Some(body)).await?;
@@ -129,6 +157,22 @@ pub async fn run(client: Client, command: Command) -> Outcome {
                 6 => Ok(()), // cancelled is what was asked for
                 _ => Err(failure),
             })
+        }
+        Command::Undo { run, reason, force, dry_run } => {
+            let body = json!({"reason": reason, "force": force, "trigger": "cli"});
+            if dry_run {
+                return preview(&client, &format!("/runs/{run}/undo/preview"), body).await;
+            }
+            let started =
+                client.send(Method::POST, &format!("/runs/{run}/undo"), Some(body)).await?;
+            watch(&client, &text(&started, "/id")).await
+        }
+        Command::Invert { name, env, run, out } => {
+            let url = match run {
+                Some(run) => format!("/runs/{run}/inverse"),
+                None => format!("/playbooks/{name}/inverse?environment={env}"),
+            };
+            invert(&client, &url, out).await
         }
         Command::Approve { run, step, refuse, comment } => {
             let body = json!({"approve": !refuse, "comment": comment});
@@ -190,9 +234,30 @@ async fn lint(client: &Client, file: &std::path::Path) -> Outcome {
     Ok(())
 }
 
-async fn preview(client: &Client, name: &str, body: Value) -> Outcome {
-    let url = format!("/playbooks/{name}/preview");
-    let found = client.send(Method::POST, &url, Some(body)).await?;
+/// Prints or writes the playbook that takes a run back, and says what it cannot take back.
+async fn invert(client: &Client, url: &str, out: Option<std::path::PathBuf>) -> Outcome {
+    let found = client.get(url).await?;
+    if client.json {
+        say(found.to_string());
+        return Ok(());
+    }
+    let yaml = text(&found, "/yaml");
+    let Some(path) = out else {
+        say(yaml.trim_end());
+        return Ok(());
+    };
+    std::fs::write(&path, yaml).map_err(|error| {
+        Failure::with_code(2, format!("{} cannot be written: {error}", path.display()))
+    })?;
+    say(format!("{} takes back run {}", path.display(), text(&found, "/run")));
+    for what in found.get("left").and_then(Value::as_array).into_iter().flatten() {
+        say(format!("  cannot be taken back: {}", what.as_str().unwrap_or_default()));
+    }
+    Ok(())
+}
+
+async fn preview(client: &Client, url: &str, body: Value) -> Outcome {
+    let found = client.send(Method::POST, url, Some(body)).await?;
     if client.json {
         say(serde_json::to_string_pretty(&found).unwrap_or_default());
         return Ok(());

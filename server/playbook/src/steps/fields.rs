@@ -172,6 +172,13 @@ impl Fields<'_> {
         }
     }
 
+    /// The text of the SQL file that `name` names, or nothing.
+    pub fn script_or_none(&self, name: &str) -> Result<Option<String>, Fault> {
+        let Some(path) = self.text_or_none(name, 200)? else { return Ok(None) };
+        let text = self.templates.script(&path).map_err(|message| Fault::new(name, message))?;
+        Ok(Some(text.to_owned()))
+    }
+
     /// A list of texts; empty when absent.
     pub fn list(&self, name: &str) -> Result<Vec<String>, Fault> {
         let wrong = || Fault::new(name, "a list of texts is expected");

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, At, Effect, Fault, Field, Fields, Overlay, Ran, Resolved, StepError, StepKind, Undo,
+    Answer, At, Effect, Fault, Field, Fields, Inverse, Overlay, Past, Ran, Resolved, StepError,
+    StepKind, Undo,
 };
 use crate::ports::IncidentText;
 use crate::problem::suggest;
@@ -34,6 +35,18 @@ pub(super) fn text(fields: &Fields<'_>) -> Result<IncidentText, Fault> {
         text.components.insert(component, state);
     }
     Ok(text)
+}
+
+/// What is posted when an incident's announcement was taken back.
+pub(super) fn withdrawn(opened: IncidentText) -> IncidentText {
+    let works = |name: &String| (name.clone(), "operational".to_owned());
+    IncidentText {
+        title: String::new(),
+        body: "This incident is withdrawn: the action that it announced was taken back.".to_owned(),
+        status: "resolved".to_owned(),
+        components: opened.components.keys().map(works).collect(),
+        ..opened
+    }
 }
 
 /// What an incident step would publish.
@@ -94,20 +107,15 @@ impl StepKind for Kind {
             return Ok(Ran::Done(json!({"nothing": "no incident was opened"})));
         };
         let opened: Params = at.read()?;
-        let withdrawn = IncidentText {
-            title: String::new(),
-            body: "This incident is withdrawn: the action that it announced was taken back."
-                .to_owned(),
-            status: "resolved".to_owned(),
-            components: opened
-                .text
-                .components
-                .keys()
-                .map(|c| (c.clone(), "operational".to_owned()))
-                .collect(),
-            ..opened.text
-        };
-        at.world.incidents.update(&at.key("undo"), &id, &withdrawn).await?;
+        at.world.incidents.update(&at.key("undo"), &id, &withdrawn(opened.text)).await?;
         Ok(Ran::Done(json!({"incident": id})))
+    }
+
+    fn invert(&self, past: &Past<'_>) -> Inverse {
+        let Some(id) = past.done.get("incident") else { return Inverse::Nothing };
+        let components: Vec<String> = Params::deserialize(past.params)
+            .map(|params| params.text.components.into_keys().collect())
+            .unwrap_or_default();
+        Inverse::step("incident.withdraw", json!({"incident": id, "components": components}))
     }
 }

@@ -29,16 +29,19 @@ kinds! {
     flag_set,
     flag_kill,
     flag_rollout,
+    flag_restore,
     flag_ack,
     approve,
     wait,
     incident_open,
     incident_update,
     incident_resolve,
+    incident_withdraw,
     notify_in_app,
     probe_http,
     probe_sql,
     sql_exec,
+    sql_restore,
     log,
 }
 
@@ -280,6 +283,50 @@ impl At<'_> {
     }
 }
 
+/// A done step of a finished run.
+pub struct Past<'p> {
+    /// The run.
+    pub run_id: &'p str,
+    /// The step's name.
+    pub step_id: &'p str,
+    /// What it did, in words.
+    pub does: &'p str,
+    /// Its parameters.
+    pub params: &'p Value,
+    /// The detail of its `done` row.
+    pub done: &'p Value,
+}
+
+impl Past<'_> {
+    /// The key under which its effect happened: [`At::key`].
+    pub fn key(&self, phase: &str) -> String {
+        format!("sb-{}-{}-{phase}", self.run_id, self.step_id)
+    }
+}
+
+/// What takes a step back in a playbook of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inverse {
+    /// Nothing: it changed nothing, or what it changed is taken back otherwise.
+    Nothing,
+    /// Nothing can: what it did, in words.
+    Impossible(String),
+    /// This step.
+    Step {
+        /// Its kind.
+        kind: &'static str,
+        /// Its parameters.
+        params: Value,
+    },
+}
+
+impl Inverse {
+    /// A step.
+    pub fn step(kind: &'static str, params: Value) -> Self {
+        Self::Step { kind, params }
+    }
+}
+
 /// One kind of step.
 ///
 /// A node may die anywhere inside a step and another may start it again with the same keys, so `run`
@@ -333,5 +380,13 @@ pub trait StepKind: Send + Sync {
     /// Takes it back. Called for done steps, and for failed ones, which may be half done.
     async fn undo(&self, _at: &At<'_>) -> Result<Ran, StepError> {
         Ok(Ran::Done(json!({})))
+    }
+    /// The step that takes a done one of a finished run back, in a playbook of its own. Flags are taken back by
+    /// [`invert`](crate::invert) itself, each once.
+    fn invert(&self, past: &Past<'_>) -> Inverse {
+        match self.undo_mode() {
+            Undo::Impossible => Inverse::Impossible(past.does.to_owned()),
+            Undo::NotNeeded | Undo::Automatic => Inverse::Nothing,
+        }
     }
 }

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, At, Check, Effect, Fault, Field, Fields, Overlay, Ran, Resolved, StepError, StepKind,
-    Undo,
+    Answer, At, Check, Effect, Fault, Field, Fields, Inverse, Overlay, Past, Ran, Resolved,
+    StepError, StepKind, Undo,
 };
-use crate::ports::{Changed, Script};
+use crate::ports::{Changed, PortError, PutBack, Script, Side, Snapshot};
 
 const SQL_MAX: usize = 20_000;
 /// Rows that a script may change where it does not say otherwise.
@@ -24,6 +24,8 @@ struct Params {
     values: Vec<String>,
     undo: Option<String>,
     max_rows: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<Snapshot>,
 }
 
 impl Params {
@@ -37,7 +39,54 @@ impl Params {
 
     fn script(&self, sql: &str, params: Vec<String>) -> Script {
         let (source, sql) = (self.source.clone(), sql.to_owned());
-        Script { source, sql, params, rows_max: self.max_rows }
+        Script { source, sql, params, rows_max: self.max_rows, snapshots: self.snapshots.clone() }
+    }
+
+    fn images(&self, of: String, is_forced: bool) -> PutBack {
+        PutBack { source: self.source.clone(), of, side: Side::Before, is_forced }
+    }
+}
+
+/// The SQL under `text` or in the file under `file`; not both.
+fn sql_of(fields: &Fields<'_>, text: &str, file: &str) -> Result<Option<String>, Fault> {
+    match (fields.text_or_none(text, SQL_MAX)?, fields.script_or_none(file)?) {
+        (Some(_), Some(_)) => {
+            Err(Fault::new(file, format!("`{text}` and `{file}` are both given")))
+        }
+        (given, found) => Ok(given.or(found)),
+    }
+}
+
+/// One table, or a list of them.
+fn snapshots_of(fields: &Fields<'_>) -> Result<Vec<Snapshot>, Fault> {
+    let wrong = |message: String| {
+        Fault::new("snapshot", message).hint("{table: auth.sessions, key: id}, or a list of such")
+    };
+    let one = |value: &Value| {
+        let map =
+            value.as_object().ok_or_else(|| wrong(format!("a map is expected, not `{value}`")))?;
+        if let Some(name) =
+            map.keys().find(|name| !["table", "key", "where"].contains(&name.as_str()))
+        {
+            return Err(wrong(format!("unknown key `{name}`")));
+        }
+        let text = |name: &str| map.get(name).and_then(Value::as_str).map(str::to_owned);
+        let key = match map.get("key") {
+            Some(Value::String(name)) => vec![name.clone()],
+            Some(Value::Array(names)) => {
+                names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        };
+        match text("table") {
+            Some(table) if !key.is_empty() => Ok(Snapshot { table, key, filter: text("where") }),
+            _ => Err(wrong("`table` and `key` are needed".to_owned())),
+        }
+    };
+    match fields.any("snapshot") {
+        None => Ok(Vec::new()),
+        Some(Value::Array(items)) => items.iter().map(one).collect(),
+        Some(value) => Ok(vec![one(value)?]),
     }
 }
 
@@ -56,10 +105,19 @@ impl StepKind for Kind {
             Field { name: "source", about: "the data source's name; it must allow writing" },
             Field { name: "sql", about: "statements parted by semicolons" },
             Field {
+                name: "file",
+                about: "a file that holds them instead, such as sql/clear_sessions.sql",
+            },
+            Field {
                 name: "params",
                 about: "a list of texts for $1, $2, …; with one statement only",
             },
             Field { name: "undo", about: "the script that takes it back" },
+            Field { name: "undo_file", about: "a file that holds it instead" },
+            Field {
+                name: "snapshot",
+                about: "instead of a script: tables (table, key, where) whose changed rows are kept, and put back",
+            },
             Field {
                 name: "irreversible",
                 about: "true: nothing takes it back; it then needs an approval",
@@ -73,24 +131,32 @@ impl StepKind for Kind {
     }
 
     fn resolve(&self, fields: &Fields<'_>) -> Result<Resolved, Fault> {
+        let sql = sql_of(fields, "sql", "file")?;
         let params = Params {
             source: fields.text("source", 60)?,
-            sql: fields.text("sql", SQL_MAX)?,
+            sql: sql.ok_or_else(|| Fault::new("sql", "`sql` is missing").hint("or `file`"))?,
             values: fields.list("params")?,
-            undo: fields.text_or_none("undo", SQL_MAX)?,
+            undo: sql_of(fields, "undo", "undo_file")?,
             max_rows: fields.whole("max_rows", 0, 100_000_000, ROWS_MAX)?,
+            snapshots: snapshots_of(fields)?,
         };
         let irreversible = fields.any("irreversible").is_some() && fields.bool("irreversible")?;
-        if irreversible == params.undo.is_some() {
-            let message =
-                "say how it is taken back (`undo`), or that nothing does (`irreversible: true`)";
+        let ways = [irreversible, params.undo.is_some(), !params.snapshots.is_empty()];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            let message = "say in one way how it is taken back: `undo`, `undo_file` or `snapshot`; or that nothing \
+                           does (`irreversible: true`)";
             return Err(Fault::new("undo", message));
         }
         let source = &params.source;
         let does = format!("Run SQL on `{source}`: {}", first_line(&params.sql));
         let undoes = match &params.undo {
             Some(sql) => format!("Run SQL on `{source}`: {}", first_line(sql)),
-            None => String::new(),
+            None if irreversible => String::new(),
+            None => {
+                let tables: Vec<&str> =
+                    params.snapshots.iter().map(|one| one.table.as_str()).collect();
+                format!("Put the rows of {} back as they were", tables.join(", "))
+            }
         };
         let undo = irreversible.then_some(Undo::Impossible);
         let resolved = Resolved::new(&params, does);
@@ -102,11 +168,7 @@ impl StepKind for Kind {
         match at.world.sources.rehearse(&params.forward()).await {
             Ok(rehearsed) => {
                 let rows = rehearsed.rows;
-                let message =
-                    format!("{rows} {} would change", if rows == 1 { "row" } else { "rows" });
-                let change =
-                    Answer::Known(Some((Value::Null, json!({"message": message, "rows": rows}))));
-                Effect { change, warnings: rehearsed.warnings, ..Effect::none() }
+                Effect { warnings: rehearsed.warnings, ..would_change(rows) }
             }
             Err(error) => {
                 let change = Answer::Unknown("the script could not be tried".to_owned());
@@ -138,15 +200,54 @@ impl StepKind for Kind {
     async fn undo(&self, at: &At<'_>) -> Result<Ran, StepError> {
         let params: Params = at.read()?;
         let sources = &at.world.sources;
-        let Some(back) = params.back() else {
-            return Err(StepError::permanent("nothing takes it back"));
-        };
         if sources.find(&at.key("do"), &params.source).await?.is_none() {
             return Ok(Ran::Done(json!({"says": "it had not happened"})));
         }
-        let done = sources.exec(&at.key("undo"), &back).await?;
+        let done = match params.back() {
+            Some(back) => sources.exec(&at.key("undo"), &back).await?,
+            None if params.snapshots.is_empty() => {
+                return Err(StepError::permanent("nothing takes it back"));
+            }
+            None => {
+                let rows = params.images(at.key("do"), at.forced);
+                sources.put_back(&at.key("undo"), &rows).await.map_err(conflict)?
+            }
+        };
         Ok(Ran::Done(detail(&params, &done)))
     }
+
+    fn invert(&self, past: &Past<'_>) -> Inverse {
+        let Ok(params) = Params::deserialize(past.params) else { return Inverse::Nothing };
+        let source = &params.source;
+        let map = match &params.undo {
+            Some(undo) => json!({
+                "source": source, "sql": undo, "params": params.values, "undo": params.sql, "max_rows": params.max_rows,
+            }),
+            None if params.snapshots.is_empty() => {
+                return Inverse::Impossible(format!("{} (nothing takes it back)", past.does));
+            }
+            None => {
+                let of = past.key("do");
+                return Inverse::step("sql.restore", json!({"source": source, "of": of}));
+            }
+        };
+        Inverse::step("sql.exec", map)
+    }
+}
+
+/// Rows that are somebody else's now: a person decides.
+pub(super) fn conflict(error: PortError) -> StepError {
+    match error {
+        PortError::Conflict(message) => StepError::Conflict(message),
+        other => other.into(),
+    }
+}
+
+/// What a dry run says of changed rows.
+pub(super) fn would_change(rows: u64) -> Effect {
+    let message = format!("{rows} {} would change", if rows == 1 { "row" } else { "rows" });
+    let change = Answer::Known(Some((Value::Null, json!({"message": message, "rows": rows}))));
+    Effect { change, ..Effect::none() }
 }
 
 fn detail(params: &Params, done: &Changed) -> Value {
@@ -154,8 +255,12 @@ fn detail(params: &Params, done: &Changed) -> Value {
 }
 
 fn says(params: &Params, done: &Changed) -> String {
-    let rows = done.rows;
-    format!("{rows} {} of `{}` changed", if rows == 1 { "row" } else { "rows" }, params.source)
+    changed_rows(&params.source, done.rows)
+}
+
+/// `12 rows of `shop` changed`.
+pub(super) fn changed_rows(source: &str, rows: u64) -> String {
+    format!("{rows} {} of `{source}` changed", if rows == 1 { "row" } else { "rows" })
 }
 
 /// What people see of a script: its first line that says anything.

@@ -9,13 +9,13 @@ use switchback_playbook::steps::Answer;
 use switchback_playbook::{Ending, compile, dry_run};
 
 fn said(spec: &str, steps: &str) -> Vec<String> {
-    lint(&file(spec, steps), &library()).iter().map(ToString::to_string).collect()
+    lint(&file(spec, steps), library()).iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn every_shipped_file_is_clean() {
     for name in ["auth-rollback", "auth-restore", "rehearsal"] {
-        assert_eq!(lint(&runbook(name), &library()), [], "{name}");
+        assert_eq!(lint(&runbook(name), library()), [], "{name}");
     }
     assert!(library().iter().count() >= 5);
 }
@@ -97,9 +97,9 @@ fn typical_mistakes_are_named_with_place_and_way_out() {
 
 #[test]
 fn a_plan_is_complete_and_its_hash_is_stable() {
-    let (playbook, _) = load(&runbook("auth-rollback"), &library()).unwrap();
+    let (playbook, _) = load(&runbook("auth-rollback"), library()).unwrap();
     let inputs = given(&[("reason", "sign-in is down"), ("eta", "90m")]);
-    let plan = compile(&playbook, &library(), ENV, &inputs, "sign-in is down").unwrap();
+    let plan = compile(&playbook, library(), ENV, &inputs, "sign-in is down").unwrap();
     let stored = serde_json::to_string(&plan).unwrap();
     let read: switchback_playbook::Plan = serde_json::from_str(&stored).unwrap();
 
@@ -107,7 +107,7 @@ fn a_plan_is_complete_and_its_hash_is_stable() {
     assert_eq!(plan.concurrency_key, "auth/production");
     assert!(stored.contains("within 1 hour 30 minutes"));
     assert!(!stored.contains("${{"));
-    let missing = compile(&playbook, &library(), ENV, &BTreeMap::new(), "").unwrap_err();
+    let missing = compile(&playbook, library(), ENV, &BTreeMap::new(), "").unwrap_err();
     assert_eq!(missing[0].to_string(), "inputs.reason: this input is required");
 }
 
@@ -115,8 +115,8 @@ fn a_plan_is_complete_and_its_hash_is_stable() {
 async fn the_auth_rollback_runs_and_the_restore_brings_everything_back() {
     let inputs = given(&[("reason", "sign-in is down")]);
     let plan = |name: &str| {
-        let (playbook, _) = load(&runbook(name), &library()).unwrap();
-        compile(&playbook, &library(), ENV, &inputs, "sign-in is down").unwrap()
+        let (playbook, _) = load(&runbook(name), library()).unwrap();
+        compile(&playbook, library(), ENV, &inputs, "sign-in is down").unwrap()
     };
     let fake = Fake::new(plan("auth-rollback"));
 
@@ -138,9 +138,9 @@ async fn the_auth_rollback_runs_and_the_restore_brings_everything_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_shows_everything_and_changes_nothing() {
-    let (playbook, _) = load(&runbook("auth-rollback"), &library()).unwrap();
+    let (playbook, _) = load(&runbook("auth-rollback"), library()).unwrap();
     let inputs = given(&[("reason", "sign-in is down")]);
-    let plan = compile(&playbook, &library(), ENV, &inputs, "sign-in is down").unwrap();
+    let plan = compile(&playbook, library(), ENV, &inputs, "sign-in is down").unwrap();
     let fake = Fake::new(plan.clone());
 
     let preview = dry_run(&plan, &fake.world(&TestClock::new())).await;

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::json;
-use switchback_playbook::Ending;
+use switchback_playbook::invert::invert;
+
 use switchback_playbook::journal::{Entry, NewEntry, Phase};
 use switchback_playbook::next_move::next_move;
 use switchback_playbook::state::RunView;
+use switchback_playbook::{Ending, compile, lint};
 
 use crate::support::*;
 
@@ -86,8 +88,15 @@ fn model(steps: &[Step]) -> (Vec<(bool, bool)>, usize, Ending) {
     (flags, incidents, Ending::Succeeded)
 }
 
+/// `PROPTEST_CASES`, or what a push affords.
+#[expect(clippy::disallowed_methods, reason = "the number of cases is given so")]
+fn cases() -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig::with_cases(wanted.unwrap_or(10_000))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases())]
 
     /// However often the nodes die, a run ends where the model ends.
     #[test]
@@ -102,6 +111,35 @@ proptest! {
         let states = fake.states();
         let flags = FLAGS.iter().map(|key| (states[*key].enabled, states[*key].killed)).collect();
         prop_assert_eq!((flags, fake.open_incidents(), ending), model(&steps));
+    }
+
+    /// What a run did and its inverse takes back leaves everything as it was, however often the nodes die.
+    #[test]
+    fn do_then_undo_changes_nothing(steps in steps(), faults in deaths()) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        let fake = Fake::new(plan_of(&yaml(&steps)));
+        let before = fake.states();
+        runtime.block_on(async { fake.drive_to_end(&TestClock::new()).await });
+        let (plan, entries) = fake.with(|inner| (inner.plan.clone().unwrap(), inner.entries.clone()));
+
+        match invert("r1", &plan, &entries) {
+            Err(nothing) => prop_assert!(nothing.contains("nothing"), "{}", nothing),
+            Ok(inverted) => {
+                let (playbook, _) = lint::load(&inverted.yaml, library())
+                    .unwrap_or_else(|problems| panic!("{problems:#?}\n{}", inverted.yaml));
+                let back = compile(&playbook, library(), ENV, &given(&[]), "a test").unwrap();
+                fake.with(|inner| {
+                    (inner.plan, inner.faults) = (Some(back), faults);
+                    (inner.operations, inner.dead) = (0, false);
+                    inner.entries.clear();
+                });
+                let ending = runtime.block_on(async { fake.drive_to_end(&TestClock::new()).await });
+                prop_assert_eq!(ending, Ending::Succeeded, "{:#?}", fake.phases());
+            }
+        }
+        prop_assert_eq!(fake.states(), before);
+        prop_assert_eq!(fake.open_incidents(), 0);
     }
 
     /// Each step's intent is committed before its effect, and each flag write has exactly one outcome.

@@ -38,6 +38,8 @@ pub struct Inner {
     pub epoch: u64,
     pub flags: BTreeMap<String, FlagSnapshot>,
     pub revision: Revision,
+    /// What a flag was before a revision.
+    pub before: BTreeMap<(String, Revision), FlagState>,
     /// Every flag write that was committed.
     pub writes: Vec<(String, Revision)>,
     /// Open incidents by key: (id, template, resolved).
@@ -232,6 +234,13 @@ impl Flags for Fake {
         })
     }
 
+    async fn read_before(&self, _: &str, flag: &str, at: Revision) -> Result<FlagState, PortError> {
+        self.with(|inner| {
+            let found = inner.before.get(&(flag.to_owned(), at)).cloned();
+            found.ok_or_else(|| PortError::NotFound(format!("revision {at} of `{flag}`")))
+        })
+    }
+
     async fn apply(
         &self,
         lease: &Lease,
@@ -248,7 +257,8 @@ impl Flags for Fake {
             }
             inner.revision += 1;
             flag.revision = inner.revision;
-            flag.state = write.state;
+            let before = std::mem::replace(&mut flag.state, write.state);
+            inner.before.insert((write.flag.clone(), inner.revision), before);
             inner.writes.push((write.flag, inner.revision));
             push(inner, outcome.with_revision(inner.revision), lease.epoch);
             Ok(inner.revision)
@@ -344,6 +354,19 @@ impl Sources for Fake {
         Ok(self.with(|inner| inner.scripts.contains(key).then(Changed::default)))
     }
 
+    async fn put_back(&self, key: &str, rows: &PutBack) -> Result<Changed, PortError> {
+        self.operate(None, |inner| {
+            if inner.scripts.insert(key.into()) {
+                inner.sql.push(format!("{:?} of {}", rows.side, rows.of));
+            }
+            Ok(Changed { rows: 1, statements: vec![1] })
+        })
+    }
+
+    async fn rehearse_put_back(&self, _: &PutBack) -> Result<Changed, PortError> {
+        Ok(Changed { rows: 1, statements: vec![1] })
+    }
+
     async fn rehearse(&self, _: &Script) -> Result<Rehearsal, PortError> {
         Ok(Rehearsal { rows: 1, warnings: Vec::new() })
     }
@@ -395,14 +418,17 @@ impl Clock for TestClock {
     }
 }
 
-pub fn library() -> Library {
-    let mut library = Library::default();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runbooks/incidents");
-    for file in std::fs::read_dir(folder).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-        library.insert(IncidentTemplate::parse(&text).unwrap());
-    }
-    library
+pub fn library() -> &'static Library {
+    static ONCE: std::sync::OnceLock<Library> = std::sync::OnceLock::new();
+    ONCE.get_or_init(|| {
+        let mut library = Library::default();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runbooks/incidents");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            library.insert(IncidentTemplate::parse(&text).unwrap());
+        }
+        library
+    })
 }
 
 pub fn runbook(name: &str) -> String {
@@ -417,9 +443,9 @@ pub fn plan_of(steps: &str) -> Plan {
 
 pub fn plan_with(spec: &str, steps: &str) -> Plan {
     let text = file(spec, steps);
-    let (playbook, _) = switchback_playbook::lint::load(&text, &library())
+    let (playbook, _) = switchback_playbook::lint::load(&text, library())
         .unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
-    switchback_playbook::compile(&playbook, &library(), ENV, &BTreeMap::new(), "a test").unwrap()
+    switchback_playbook::compile(&playbook, library(), ENV, &BTreeMap::new(), "a test").unwrap()
 }
 
 pub fn file(spec: &str, steps: &str) -> String {

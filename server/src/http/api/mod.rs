@@ -9,6 +9,7 @@ pub mod playbooks;
 pub mod segments;
 pub mod sources;
 pub mod tokens;
+mod undo;
 
 use super::endpoint::Endpoint;
 
@@ -19,6 +20,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         flags::endpoints(),
         segments::endpoints(),
         playbooks::endpoints(),
+        undo::endpoints(),
         incidents::endpoints(),
         log::endpoints(),
         sources::endpoints(),

@@ -76,7 +76,7 @@ impl From<&switchback_playbook::format::Playbook> for Playbook {
 
 /// A run without its plan.
 #[derive(Serialize, JsonSchema)]
-struct RunSummary {
+pub(super) struct RunSummary {
     id: String,
     playbook: String,
     title: String,

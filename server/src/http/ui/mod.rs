@@ -122,6 +122,8 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/playbooks/{playbook}", post().to(playbooks::start))
         .route("/runs/{run}", get().to(run::page))
         .route("/runs/{run}/cancel", post().to(run::cancel))
+        .route("/runs/{run}/undo", get().to(playbooks::undo))
+        .route("/runs/{run}/undo", post().to(playbooks::start_undo))
         .route("/runs/{run}/approval", post().to(run::approve))
         .route("/runs/{run}/decision", post().to(run::decide))
         .route("/incidents", get().to(incidents::page))

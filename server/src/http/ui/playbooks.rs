@@ -19,6 +19,7 @@ use super::words::{self, Words};
 use super::{Answer, UiError, ok, unprocessable};
 use crate::app::AppError;
 use crate::app::playbooks::RunDraft;
+use crate::app::undo::UndoDraft;
 
 /// Runs that a page lists.
 const RUNS_MAX: i64 = 50;
@@ -79,6 +80,12 @@ struct PlaybooksPage {
 struct PlaybookPage {
     frame: Frame,
     playbook: Playbook,
+    /// Where the form goes.
+    action: String,
+    /// The run that it takes back.
+    undoes: Option<String>,
+    /// What taking it back cannot take back.
+    left: Vec<String>,
     deadline: String,
     steps: Vec<StepLine>,
     requires: Vec<(String, &'static str, String)>,
@@ -238,7 +245,6 @@ async fn page_of(
     faults: Faults,
 ) -> Result<PlaybookPage, UiError> {
     let playbook = visit.catalogue.load().get(name)?.clone();
-    let frame = visit.frame(environment, "playbooks", playbook.title.as_str()).await?;
     let rehearsed = rehearsal.is_some();
     // Without values from a person the steps are shown for the playbook's own samples.
     let rehearsal = if let Some(both) = rehearsal {
@@ -255,28 +261,50 @@ async fn page_of(
         };
         visit.preview_run(&visit.who, &draft).await.ok()
     };
-    let (steps, requires, clients) = match &rehearsal {
-        Some((_, preview)) => (
-            steps_of(preview),
-            requires_of(&playbook, preview),
-            known(&preview.clients, |n| words::number(*n)),
-        ),
-        None => (Vec::new(), Vec::new(), "–".to_owned()),
-    };
-    let runs = runs_of(visit, environment, Some(name)).await?;
-    Ok(PlaybookPage {
-        deadline: words::duration(playbook.deadline_ms.cast_signed()),
-        typical: typical(&runs.iter().collect::<Vec<_>>()),
-        runs: runs.iter().map(RunLine::of).collect(),
-        steps,
-        requires,
-        clients,
-        rehearsed,
-        form,
-        faults,
-        playbook,
-        frame,
-    })
+    let shown = Shown { playbook, rehearsal, rehearsed, form, faults };
+    shown.page(visit, environment).await
+}
+
+/// What a playbook's page is made of, whether it is of the catalogue or takes a run back.
+struct Shown {
+    playbook: Playbook,
+    rehearsal: Option<(Plan, Preview)>,
+    rehearsed: bool,
+    form: Fields,
+    faults: Faults,
+}
+
+impl Shown {
+    async fn page(self, visit: &Visit, environment: &str) -> Result<PlaybookPage, UiError> {
+        let Self { playbook, rehearsal, rehearsed, form, faults } = self;
+        let frame = visit.frame(environment, "playbooks", playbook.title.as_str()).await?;
+        let name = playbook.name.clone();
+        let (steps, requires, clients) = match &rehearsal {
+            Some((_, preview)) => (
+                steps_of(preview),
+                requires_of(&playbook, preview),
+                known(&preview.clients, |n| words::number(*n)),
+            ),
+            None => (Vec::new(), Vec::new(), "–".to_owned()),
+        };
+        let runs = runs_of(visit, environment, Some(&name)).await?;
+        Ok(PlaybookPage {
+            action: format!("{}/{name}", frame.url("playbooks")),
+            undoes: None,
+            left: Vec::new(),
+            deadline: words::duration(playbook.deadline_ms.cast_signed()),
+            typical: typical(&runs.iter().collect::<Vec<_>>()),
+            runs: runs.iter().map(RunLine::of).collect(),
+            steps,
+            requires,
+            clients,
+            rehearsed,
+            form,
+            faults,
+            playbook,
+            frame,
+        })
+    }
 }
 
 /// A value that the steps can be shown with before anybody gave one.
@@ -406,6 +434,46 @@ fn draft_of(
         inputs,
         trigger: "ui",
     })
+}
+
+async fn undo_page(
+    visit: &Visit,
+    environment: &str,
+    id: &str,
+    form: Fields,
+    faults: Faults,
+) -> Result<PlaybookPage, UiError> {
+    let draft = undo_draft(&form);
+    let (playbook, plan, preview, inverted) = visit.preview_undo(&visit.who, id, &draft).await?;
+    let shown = Shown { playbook, rehearsal: Some((plan, preview)), rehearsed: true, form, faults };
+    let page = shown.page(visit, environment).await?;
+    let action = format!("{}/{id}/undo", page.frame.url("runs"));
+    Ok(PlaybookPage { action, undoes: Some(id.to_owned()), left: inverted.left, ..page })
+}
+
+fn undo_draft(form: &Fields) -> UndoDraft {
+    let reason = form.text("reason").to_owned();
+    UndoDraft { reason, force: form.is("inputs.force"), trigger: "ui" }
+}
+
+/// `GET /ui/{environment}/runs/{run}/undo`: what taking it back would do.
+pub async fn undo(visit: Visit, path: Path<(String, String)>, query: Fields) -> Answer {
+    ok(&undo_page(&visit, &path.0, &path.1, query, Faults::default()).await?)
+}
+
+/// `POST /ui/{environment}/runs/{run}/undo`: `do=dry` or `do=run`.
+pub async fn start_undo(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
+    let (environment, id) = path.into_inner();
+    if form.text("do") == "dry" {
+        return ok(&undo_page(&visit, &environment, &id, form, Faults::default()).await?);
+    }
+    match visit.undo_run(&visit.who, &id, undo_draft(&form)).await {
+        Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
+        Err(error) => {
+            let faults = Faults::of(error)?;
+            unprocessable(&undo_page(&visit, &environment, &id, form, faults).await?)
+        }
+    }
 }
 
 /// `POST /ui/{environment}/rollback`: the button at the top.

@@ -150,6 +150,12 @@ impl RunPart {
         }
     }
 
+    /// Whether there is something that a person could want taken back.
+    pub fn can_undo(&self) -> bool {
+        let left_something = matches!(self.state.as_str(), "succeeded" | "compensate_failed");
+        left_something && self.steps.iter().any(|step| step.class == "step-good")
+    }
+
     /// Since when the clock runs, for the script; empty when it has stopped.
     pub fn since(&self) -> String {
         if self.is_over { String::new() } else { self.at.to_string() }

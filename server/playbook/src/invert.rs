@@ -1,0 +1,245 @@
+//! The playbook that takes a finished run back, written from what the run's log holds.
+//!
+//! It is a file like any other: it can be read, linted, dry-run, changed and kept. Every flag goes back once, to the state
+//! before the run's first change of it, unless somebody has changed it after the run's last one. Steps come in reverse order.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::journal::{Entry, Phase};
+use crate::plan::Plan;
+use crate::preserve::{OnBroken, Preserve, Rule};
+use crate::state::{RunView, StepState};
+use crate::steps::{self, Inverse, Past};
+use crate::units::{duration_text, percent_text};
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inverted {
+    /// The playbook's name: `undo-<playbook>`.
+    pub name: String,
+    /// The file.
+    pub yaml: String,
+    /// What cannot be taken back, in words.
+    pub left: Vec<String>,
+    /// How many steps it has beside the wait for the apps.
+    pub steps: usize,
+}
+
+/// One step of the file.
+struct Back {
+    id: String,
+    title: String,
+    kind: &'static str,
+    params: Value,
+}
+
+/// Writes the playbook that takes a run back.
+///
+/// # Errors
+/// A sentence: the run changed nothing that can be taken back, or holds a text that a playbook cannot say.
+pub fn invert(run_id: &str, plan: &Plan, entries: &[Entry]) -> Result<Inverted, String> {
+    let view = RunView::of(plan, entries);
+    let flags = flags_of(entries);
+    let mut backs: Vec<Back> = Vec::new();
+    let mut left: Vec<String> = Vec::new();
+    for (step, seen) in plan.steps.iter().zip(&view.steps) {
+        let done = match (&seen.output, seen.state) {
+            (
+                Some(done),
+                StepState::Done
+                | StepState::Verified
+                | StepState::Unverified
+                | StepState::UndoFailed,
+            ) => done,
+            _ => continue,
+        };
+        if let Some((key, (first, last))) =
+            flags.iter().find(|(_, (first, _))| first.step_id == step.id)
+        {
+            let params = json!({
+                "key": key, "before_revision": first.revision, "unless_changed_since": last.revision,
+                "force": "${{ inputs.force }}",
+            });
+            let title = format!("Give {key} back the state it had");
+            backs.push(Back {
+                id: format!("undo_{}", step.id),
+                title,
+                kind: "flag.restore",
+                params,
+            });
+        }
+        if step.kind.starts_with("flag.") {
+            continue; // a later change of a flag that goes back already, or a wait
+        }
+        let past = Past { run_id, step_id: &step.id, does: &step.does, params: &step.params, done };
+        match steps::find(&step.kind).map_or(Inverse::Nothing, |kind| kind.invert(&past)) {
+            Inverse::Nothing => {}
+            Inverse::Impossible(what) => left.push(what),
+            Inverse::Step { kind, mut params } => {
+                if says_expression(&params) {
+                    let message =
+                        format!("step `{}` holds `${{{{`, which a playbook would fill in", step.id);
+                    return Err(message);
+                }
+                if kind == "sql.restore"
+                    && let Value::Object(map) = &mut params
+                {
+                    map.insert("force".to_owned(), json!("${{ inputs.force }}"));
+                }
+                let title = format!("Take back: {}", step.title);
+                let title = title.chars().take(120).collect();
+                backs.push(Back { id: format!("undo_{}", step.id), title, kind, params });
+            }
+        }
+    }
+    if backs.is_empty() {
+        return Err("this run changed nothing that can be taken back".to_owned());
+    }
+    backs.reverse();
+    let name: String = format!("undo-{}", plan.playbook).chars().take(60).collect();
+    let yaml = file(run_id, plan, &name, &backs, !flags.is_empty(), &left);
+    Ok(Inverted { name, yaml, left, steps: backs.len() })
+}
+
+/// A change that the run made.
+struct Made {
+    step_id: String,
+    revision: u64,
+}
+
+/// The first and the last change of every flag that the run left changed.
+fn flags_of(entries: &[Entry]) -> BTreeMap<String, (Made, Made)> {
+    let mut found: BTreeMap<String, (Made, Made)> = BTreeMap::new();
+    for row in entries.iter().map(|entry| &entry.row) {
+        let text = |key: &str| row.detail.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (Some(flag), Some(revision)) =
+            (text("flag"), row.detail.get("revision").and_then(Value::as_u64))
+        else {
+            continue;
+        };
+        let made = || Made { step_id: row.step_id.clone(), revision };
+        match row.phase {
+            Phase::Done => {
+                found
+                    .entry(flag)
+                    .and_modify(|(_, last)| *last = made())
+                    .or_insert_with(|| (made(), made()));
+            }
+            // The run itself took it back.
+            Phase::Undone => {
+                let own = found.get(&flag).is_some_and(|(first, _)| first.step_id == row.step_id);
+                if own {
+                    found.remove(&flag);
+                } else if let Some((_, last)) = found.get_mut(&flag) {
+                    *last = made();
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn says_expression(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("${{"),
+        Value::Array(items) => items.iter().any(says_expression),
+        Value::Object(map) => map.values().any(says_expression),
+        _ => false,
+    }
+}
+
+fn file(
+    run_id: &str,
+    plan: &Plan,
+    name: &str,
+    backs: &[Back],
+    has_flags: bool,
+    left: &[String],
+) -> String {
+    let mut out = format!(
+        "# Takes back run {run_id} of {} in {}. Written from its log.\n",
+        plan.playbook, plan.environment
+    );
+    for what in left {
+        out += &format!("# Cannot be taken back: {}\n", what.replace(['\n', '\r'], " "));
+    }
+    let title: String = format!("Undo: {}", plan.title).chars().take(120).collect();
+    out += "apiVersion: switchback/v1\nkind: Playbook\nmetadata:\n";
+    out += &format!("  name: {name}\n  title: {}\n", json!(title));
+    out += &format!("  labels: {{undoes: {}}}\n", json!(run_id));
+    out += &format!("spec:\n  deadline: {}\n", duration_text(plan.deadline_ms.max(300_000)));
+    out += &format!("  concurrency: {{key: {}}}\n", json!(plan.concurrency_key));
+    out += "  inputs:\n    force: {type: bool, default: false, description: Also what somebody has changed since}\n";
+    if !plan.preserve.is_empty() {
+        out += "  preserve:\n";
+        for rule in &plan.preserve {
+            out += &format!("    - {}\n", preserve(rule));
+        }
+    }
+    out += "  steps:\n";
+    for back in backs {
+        out += &format!("    - id: {}\n      title: {}\n", back.id, json!(back.title));
+        if back.kind == "incident.withdraw" {
+            out += "      on_error: continue\n";
+        }
+        out += &format!("      {}: {}\n", back.kind, back.params);
+    }
+    if has_flags {
+        out += "    - id: everybody_has_it\n      title: Wait until the apps have it\n      on_error: continue\n";
+        out += "      flag.ack: {at_least: 99%, within: 10s, on_timeout: continue}\n";
+    }
+    out
+}
+
+/// A rule as its own file has it.
+fn preserve(rule: &Preserve) -> String {
+    let mut map = serde_json::Map::new();
+    map.insert("id".into(), json!(rule.id));
+    map.insert("source".into(), json!(rule.source));
+    map.insert("table".into(), json!(rule.table));
+    if !rule.key.is_empty() {
+        map.insert("key".into(), json!(rule.key));
+    }
+    let mut also = serde_json::Map::new();
+    for (index, one) in rule.rules.iter().enumerate() {
+        match (one, index) {
+            (Rule::NoLoss, _) => drop(map.insert("rule".into(), json!("no_loss"))),
+            (Rule::Equal, _) => drop(map.insert("rule".into(), json!("equal"))),
+            (Rule::Gte, _) => drop(map.insert("rule".into(), json!("gte"))),
+            (Rule::Delta { percent_milli, rows }, _) => {
+                map.insert("rule".into(), json!("delta"));
+                map.extend(
+                    percent_milli.map(|share| ("max_pct".to_owned(), json!(percent_text(share)))),
+                );
+                map.extend(rows.map(|rows| ("max_rows".to_owned(), json!(rows))));
+            }
+            (Rule::ColumnsUnchanged(columns), 0) => {
+                map.insert("rule".into(), json!("columns_unchanged"));
+                map.insert("columns".into(), json!(columns));
+            }
+            (Rule::SumUnchanged(column), 0) => {
+                map.insert("rule".into(), json!("sum_unchanged"));
+                map.insert("column".into(), json!(column));
+            }
+            (Rule::ColumnsUnchanged(columns), _) => {
+                drop(also.insert("columns_unchanged".into(), json!(columns)))
+            }
+            (Rule::SumUnchanged(column), _) => {
+                drop(also.insert("sum_unchanged".into(), json!(column)))
+            }
+        }
+    }
+    if !also.is_empty() {
+        map.insert("also".into(), Value::Object(also));
+    }
+    if rule.pii {
+        map.insert("pii".into(), json!(true));
+    }
+    if rule.on_broken == OnBroken::Warn {
+        map.insert("on_broken".into(), json!("warn"));
+    }
+    Value::Object(map).to_string()
+}

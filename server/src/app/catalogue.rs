@@ -1,0 +1,113 @@
+//! The playbooks, incident templates and SQL files that this server knows: those that it ships, and those of a folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rust_embed::RustEmbed;
+use switchback_playbook::format::Playbook;
+use switchback_playbook::templates::{IncidentTemplate, Library};
+use switchback_playbook::{Problem, lint};
+
+use super::error::AppError;
+
+/// How files of playbooks and templates end.
+const YAML: &[&str] = &["yaml", "yml"];
+const SQL: &[&str] = &["sql"];
+
+#[derive(RustEmbed)]
+#[folder = "$CARGO_MANIFEST_DIR/../runbooks"]
+#[include = "*.yaml"]
+#[include = "incidents/*.yaml"]
+#[include = "sql/*.sql"]
+struct Shipped;
+
+/// The playbooks and incident templates that this server knows.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// By name.
+    pub playbooks: BTreeMap<String, Playbook>,
+    /// Incident templates and SQL files.
+    pub templates: Library,
+    /// Files of the operator's folder that were refused, with what is wrong.
+    pub refused: Vec<(String, Vec<Problem>)>,
+}
+
+impl Catalogue {
+    /// The shipped files, and those of a folder, which win by name.
+    pub fn load(folder: Option<&Path>) -> Result<Self, AppError> {
+        let mut catalogue = Self::default();
+        let mut texts: Vec<(String, String)> = Vec::new();
+        for name in Shipped::iter() {
+            if let Some(file) = Shipped::get(&name) {
+                texts.push((name.into_owned(), String::from_utf8_lossy(&file.data).into_owned()));
+            }
+        }
+        if let Some(folder) = folder {
+            for (part, endings) in [("", YAML), ("incidents", YAML), ("sql", SQL)] {
+                texts.extend(read_folder(&folder.join(part), part, endings)?);
+            }
+        }
+        let (scripts, texts): (Vec<_>, Vec<_>) =
+            texts.into_iter().partition(|(name, _)| name.starts_with("sql/"));
+        for (name, text) in scripts {
+            catalogue.templates.insert_script(&name, text);
+        }
+        let (templates, playbooks): (Vec<_>, Vec<_>) =
+            texts.into_iter().partition(|(name, _)| name.starts_with("incidents/"));
+        for (name, text) in templates {
+            match IncidentTemplate::parse(&text) {
+                Ok(template) => catalogue.templates.insert(template),
+                Err(problems) => catalogue.refused.push((name, problems)),
+            }
+        }
+        for (name, text) in playbooks {
+            match lint::load(&text, &catalogue.templates) {
+                Ok((playbook, _)) => {
+                    catalogue.playbooks.insert(playbook.name.clone(), playbook);
+                }
+                Err(problems) => catalogue.refused.push((name, problems)),
+            }
+        }
+        for (name, problems) in &catalogue.refused {
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(file = name, "a runbook file is refused: {first}");
+        }
+        Ok(catalogue)
+    }
+
+    /// A playbook by name; the error names the nearest.
+    pub fn get(&self, name: &str) -> Result<&Playbook, AppError> {
+        self.playbooks.get(name).ok_or_else(|| {
+            let near = crate::config::nearest(name, self.playbooks.keys().map(String::as_str));
+            AppError::NotFound { kind: "playbook", key: format!("{name}{near}") }
+        })
+    }
+}
+
+fn read_folder(
+    folder: &Path,
+    part: &str,
+    endings: &[&str],
+) -> Result<Vec<(String, String)>, AppError> {
+    let fail = |error: std::io::Error| {
+        AppError::Refused(format!("{} cannot be read: {error}", folder.display()))
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if !part.is_empty() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    let mut texts = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(fail)?.path();
+        if path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known)) {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let name = Path::new(part).join(name.unwrap_or_default()).display().to_string();
+            texts.push((name, std::fs::read_to_string(&path).map_err(fail)?));
+        }
+    }
+    texts.sort();
+    Ok(texts)
+}
