@@ -11,6 +11,7 @@ mod flag;
 mod import;
 mod log;
 mod playbook;
+mod record;
 mod serve;
 mod source;
 mod status;

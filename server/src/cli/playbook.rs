@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, table, text, when};
-use super::{Failure, Outcome, say};
+use super::{Failure, Outcome, record, say};
 
 /// How often the run is looked at while it goes on.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
@@ -53,6 +53,11 @@ pub enum Command {
     },
     /// Show one run.
     Show {
+        /// The run's id.
+        run: String,
+    },
+    /// Print what happened in a run, as Markdown (with --json as JSON).
+    Report {
         /// The run's id.
         run: String,
     },
@@ -122,6 +127,7 @@ pub async fn run(client: Client, command: Command) -> Outcome {
             steps_of(&detail).iter().for_each(say);
             outcome(&detail)
         }
+        Command::Report { run } => record::report(&client, &run).await,
         Command::Cancel { run, reason } => {
             let url = format!("/runs/{run}/cancel");
             client.send(Method::POST, &url, Some(json!({"reason": reason}))).await?;

@@ -6,6 +6,7 @@ pub mod incidents;
 pub mod log;
 pub mod people;
 pub mod playbooks;
+pub mod records;
 pub mod segments;
 pub mod sources;
 pub mod tokens;
@@ -19,6 +20,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         flags::endpoints(),
         segments::endpoints(),
         playbooks::endpoints(),
+        records::endpoints(),
         incidents::endpoints(),
         log::endpoints(),
         sources::endpoints(),

@@ -23,6 +23,7 @@ mod outage;
 mod overview;
 mod playbooks;
 mod projects;
+pub(crate) mod report_text;
 mod restore;
 mod rules;
 mod run;

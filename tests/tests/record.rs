@@ -1,0 +1,166 @@
+//! What is told about runs: the report.
+
+use std::process::Command;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use switchback_tests::server::{ADMIN, program};
+use switchback_tests::{Api, Backend, Server, eventually, on_both};
+
+const REASON: &str = "sign-in fails | for *everybody*";
+
+/// A playbook of the operator's own: a second person agrees, and the last step fails, so that all is taken back.
+const ASKED: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: asked, title: Ask first, owner: team-auth}
+spec:
+  deadline: 2m
+  inputs:
+    broken: {type: bool, default: false, description: Ask a server that is not there}
+  steps:
+    - id: off
+      title: Take the new sign-in away
+      approve: {roles: [admin], min: 1, timeout: 60s, on_timeout: stop, message: Take the new sign-in away?}
+      flag.set: {key: auth_rollout, value: false}
+    - id: look
+      if: inputs.broken
+      probe.http: {url: \"http://127.0.0.1:1/health\", expect: 200, within: 1s}
+";
+
+/// A server with the playbook above.
+fn server(backend: &Backend) -> Server {
+    let runbooks = backend.folder.path().join("runbooks");
+    std::fs::create_dir_all(&runbooks).unwrap();
+    std::fs::write(runbooks.join("asked.yaml"), ASKED).unwrap();
+    let folder = runbooks.display().to_string();
+    Server::start_on(backend, "127.0.0.1:0", &[("SWITCHBACK_RUNBOOKS_DIR", &folder)])
+}
+
+async fn start(api: &Api, playbook: &str, inputs: Value) -> String {
+    let body = json!({"environment": "production", "reason": REASON, "inputs": inputs});
+    let run = api.post(&format!("/api/v1/playbooks/{playbook}/runs"), body).await;
+    run["id"].as_str().unwrap().to_owned()
+}
+
+async fn ended(api: &Api, run: &str) -> Value {
+    let over = ["succeeded", "failed", "compensated", "compensate_failed", "cancelled", "parked"];
+    eventually("the run ends", || async {
+        let detail = api.get(&format!("/api/v1/runs/{run}")).await;
+        over.contains(&detail["state"].as_str().unwrap()).then_some(detail)
+    })
+    .await
+}
+
+/// Another person says yes as soon as they are asked.
+async fn approve(server: &Server, run: &str) {
+    let api = server.api();
+    let name = format!("grace-{run}");
+    let made =
+        api.post("/api/v1/tokens", json!({"name": name, "kind": "api", "role": "admin"})).await;
+    let grace = Api::new(&server.url, made["token"].as_str().unwrap());
+    eventually("the run waits for people", || async {
+        let detail = api.get(&format!("/api/v1/runs/{run}")).await;
+        (detail["state"] == json!("waiting_approval")).then_some(())
+    })
+    .await;
+    let body = json!({"approve": true, "comment": "go"});
+    grace.send(Method::POST, &format!("/api/v1/runs/{run}/steps/off/approval"), Some(body)).await;
+}
+
+/// Runs the program; its exit code, and what it wrote.
+fn switchback(server: &Server, arguments: &[&str]) -> (i32, String) {
+    let mut command = Command::new(program());
+    command.env_clear().current_dir(std::env::temp_dir()).args(arguments);
+    command.env("SWITCHBACK_URL", &server.url).env("SWITCHBACK_TOKEN", ADMIN);
+    let output = command.output().unwrap();
+    let (out, error) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    (output.status.code().unwrap(), format!("{out}{error}"))
+}
+
+on_both! {
+    /// Who, why, when, what was before and after, who agreed, who acknowledged, and every row in words.
+    async fn a_report_tells_everything_about_a_run(backend: Backend) {
+        let server = server(&backend);
+        let api = server.api();
+        let run = start(&api, "auth-rollback", json!({})).await;
+        ended(&api, &run).await;
+
+        let report = api.get(&format!("/api/v1/runs/{run}/report")).await;
+
+        assert_eq!((&report["id"], &report["outcome"]), (&json!(run), &json!("succeeded")), "{report}");
+        assert_eq!((&report["reason"], &report["trigger"]), (&json!(REASON), &json!("api")));
+        assert_eq!((&report["executedBy"], &report["requested_by"]), (&json!("token:first admin token"), &report["executedBy"]));
+        assert_eq!(report["actions"].as_array().unwrap().len(), 6, "{}", report["actions"]);
+        assert!(report["timestamp"].as_str().unwrap().ends_with('Z'));
+        let detail = api.get(&format!("/api/v1/runs/{run}")).await;
+        assert_eq!(report["plan_sha256"], detail["run"]["plan_sha256"]);
+        assert_eq!(report["finished_at"], detail["run"]["finished_at"]);
+        let off = &report["steps"][1];
+        assert_eq!((&off["before"]["enabled"], &off["after"]["enabled"]), (&json!(true), &json!(false)));
+        assert_eq!(off["changed"][0]["path"], json!("enabled"));
+        assert!(off["duration_ms"].is_number() && off["attempts"] == json!(1), "{off}");
+        assert_eq!(report["convergence"][0]["connected"], json!(0), "{}", report["convergence"]);
+        assert_eq!(report["incidents"], detail["incidents"]);
+        assert_eq!(report["timeline"].as_array().unwrap().len(), detail["log"].as_array().unwrap().len());
+
+        let text = api.get(&format!("/api/v1/runs/{run}/report?format=markdown")).await;
+        let text = text.as_str().unwrap();
+        assert!(text.starts_with("# Disable auth, enable bypass\n"), "{text}");
+        assert!(text.contains("| Reason | sign-in fails \\| for \\*everybody\\* |"), "{text}");
+        assert!(text.contains("- Switch: on → off"), "{text}");
+        let (code, printed) = switchback(&server, &["playbook", "report", &run]);
+        assert_eq!((code, printed.trim()), (0, text.trim()));
+        let odd = api.send(Method::GET, &format!("/api/v1/runs/{run}/report?format=pdf"), None).await;
+        assert_eq!(odd.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+
+    /// An approval, a failure and what was taken back stand in the report with who and why.
+    async fn a_report_tells_who_agreed_and_what_was_taken_back(backend: Backend) {
+        let server = server(&backend);
+        let api = server.api();
+        let run = start(&api, "asked", json!({"broken": true})).await;
+        approve(&server, &run).await;
+        ended(&api, &run).await;
+
+        let report = api.get(&format!("/api/v1/runs/{run}/report")).await;
+
+        assert_eq!((&report["outcome"], &report["unwound_because"]), (&json!("compensated"), &json!("failure")), "{report}");
+        let approval = &report["approvals"][0];
+        assert_eq!((&approval["step"], &approval["granted"], &approval["comment"]), (&json!("off"), &json!(true), &json!("go")));
+        let (off, look) = (&report["steps"][0], &report["steps"][1]);
+        assert_eq!((&off["state"], &off["undo"]["state"]), (&json!("undone"), &json!("undone")), "{off}");
+        assert!(look["state"] == json!("failed") && look["error"].is_string(), "{look}");
+        let (_, text) = switchback(&server, &["playbook", "report", &run]);
+        assert!(text.contains("approved `off`") && text.contains("### 1. Take the new sign-in away: undone"), "{text}");
+    }
+
+    /// Rows about data that a run had to preserve are told by their verdict, whatever the rule.
+    async fn a_report_tells_what_was_found_about_the_data(backend: Backend) {
+        let server = server(&backend);
+        let api = server.api();
+        let run = start(&api, "rehearsal", json!({"pause": "50ms"})).await;
+        ended(&api, &run).await;
+        for (step, phase) in [("begin", "done"), ("pause", "done"), ("end", "done")] {
+            let rule = match step { "begin" => "carts", "pause" => "orders", _ => "people" };
+            let verdict = match step { "begin" => phase, "pause" => "verified", _ => "unverified" };
+            backend
+                .tamper(&format!(
+                    "UPDATE rollback_log SET step_id = 'preserve.{rule}', phase = '{verdict}', detail = '{{\"says\":\"{rule}: 7 rows\"}}' \
+                     WHERE run_id = '{run}' AND step_id = '{step}' AND phase = '{phase}'"
+                ))
+                .await;
+        }
+
+        let report = api.get(&format!("/api/v1/runs/{run}/report")).await;
+
+        let found: Vec<(&str, &str, &str)> = report["data"].as_array().unwrap().iter()
+            .map(|row| (row["rule"].as_str().unwrap(), row["verdict"].as_str().unwrap(), row["says"].as_str().unwrap()))
+            .collect();
+        let wanted = [("carts", "measured", "carts: 7 rows"), ("orders", "holds", "orders: 7 rows"), ("people", "broken", "people: 7 rows")];
+        assert_eq!(found, wanted);
+        let (_, text) = switchback(&server, &["playbook", "report", &run]);
+        assert!(text.contains("## Data") && text.contains("| carts | Measured |"), "{text}");
+    }
+}
