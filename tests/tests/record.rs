@@ -1,4 +1,4 @@
-//! What is told about runs: the report.
+//! What is told about runs: the report, and the evidence that nobody changed it.
 
 use std::process::Command;
 
@@ -162,5 +162,66 @@ on_both! {
         assert_eq!(found, wanted);
         let (_, text) = switchback(&server, &["playbook", "report", &run]);
         assert!(text.contains("## Data") && text.contains("| carts | Measured |"), "{text}");
+    }
+
+    /// The evidence of a run holds without a server, and whatever is changed in it is named.
+    async fn evidence_is_checked_without_a_server(backend: Backend) {
+        let server = server(&backend);
+        let api = server.api();
+        // A run that goes on meanwhile leaves rows of its own between.
+        let other = start(&api, "asked", json!({})).await;
+        let run = start(&api, "rehearsal", json!({"pause": "300ms"})).await;
+        approve(&server, &other).await;
+        ended(&api, &run).await;
+        ended(&api, &other).await;
+        let file = backend.folder.path().join("evidence.json");
+        let shown = file.display().to_string();
+        let (code, text) = switchback(&server, &["playbook", "evidence", &run, "--out", &shown]);
+        assert!(code == 0 && text.contains("is written"), "{text}");
+        let good: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        assert!(!good["links"].as_array().unwrap().is_empty(), "another run's rows lie between");
+        server.terminate();
+
+        let verify = |evidence: &Value| {
+            std::fs::write(&file, evidence.to_string()).unwrap();
+            let mut command = Command::new(program());
+            command.env_clear().current_dir(std::env::temp_dir()).args(["log", "verify", &shown]);
+            let output = command.output().unwrap();
+            let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+            (output.status.code().unwrap(), text.concat())
+        };
+        let (code, text) = verify(&good);
+        assert!(code == 0 && text.contains("unbroken up to row"), "{text}");
+        let number = |row: &Value| row["seq"].as_u64().unwrap();
+        let third = number(&good["rows"][2]);
+        let link = number(&good["links"][0]);
+        let is_named = |what: &str, change: &dyn Fn(&mut Value), name: String| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            let (code, text) = verify(&bad);
+            assert!(code == 8 && text.contains(&name) && text.lines().count() == 1, "{what}: {code} {text}");
+        };
+        is_named("another actor", &|bad| bad["rows"][2]["actor"] = json!("nobody"), format!("row {third}: its content"));
+        is_named("another detail", &|bad| bad["rows"][2]["detail"]["x"] = json!(1), format!("row {third}: its content"));
+        is_named("another hash", &|bad| bad["rows"][2]["hash"] = json!("00"), format!("row {third}: its content"));
+        is_named("a row less", &|bad| drop(bad["rows"].as_array_mut().unwrap().remove(2)), format!("row {third}: it is missing"));
+        is_named("a link less", &|bad| drop(bad["links"].as_array_mut().unwrap().remove(0)), format!("row {link}: it is missing"));
+        is_named("another link", &|bad| bad["links"][0]["prev_hash"] = json!("00"), format!("row {link}: it does not follow"));
+        is_named("a row twice", &|bad| {
+            let row = bad["rows"][2].clone();
+            bad["rows"].as_array_mut().unwrap().push(row);
+        }, format!("row {third}: it is there twice"));
+        is_named("another head", &|bad| bad["head"]["hash"] = json!("00"), "the head is not".to_owned());
+        is_named("a later head", &|bad| bad["head"]["seq"] = json!(9_999), "it is missing".to_owned());
+        is_named("another plan", &|bad| bad["plan"]["deadline_ms"] = json!(1), "the plan was changed".to_owned());
+        is_named("another report", &|bad| bad["report"]["outcome"] = json!("failed"), "`outcome`".to_owned());
+        is_named("more in the report", &|bad| bad["report"]["approvals"] = json!([{"by": "Eve"}]), "the report was changed".to_owned());
+
+        for odd in [json!([]), json!({"format": "other"}), json!({"format": "switchback-evidence", "version": 99})] {
+            let (code, text) = verify(&odd);
+            assert!(code == 2 && text.contains("no evidence file"), "{text}");
+        }
+        let (code, text) = verify(&json!({"format": "switchback-evidence", "version": 1, "made_at": 0, "report": {}, "plan": {}, "rows": [], "links": [], "head": {"seq": 0, "hash": ""}}));
+        assert!(code == 2 && text.contains("it holds no row"), "{text}");
     }
 }

@@ -9,6 +9,7 @@ pub mod diff;
 mod emergency;
 pub mod environments;
 pub mod error;
+pub mod evidence;
 pub mod flags;
 pub mod ids;
 pub mod impact;

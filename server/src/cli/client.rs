@@ -21,7 +21,7 @@ pub struct Target {
     token: Option<String>,
     /// Print JSON instead of a table.
     #[arg(long, global = true)]
-    json: bool,
+    pub json: bool,
 }
 
 /// A client of one server.

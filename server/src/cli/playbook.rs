@@ -61,6 +61,14 @@ pub enum Command {
         /// The run's id.
         run: String,
     },
+    /// Write what proves, without a server, what the log says of a run: see `switchback log verify FILE`.
+    Evidence {
+        /// The run's id.
+        run: String,
+        /// Where to; it is printed when not given.
+        #[arg(long, value_name = "FILE")]
+        out: Option<std::path::PathBuf>,
+    },
     /// Stop a run and put back what it did.
     Cancel {
         /// The run's id.
@@ -128,6 +136,7 @@ pub async fn run(client: Client, command: Command) -> Outcome {
             outcome(&detail)
         }
         Command::Report { run } => record::report(&client, &run).await,
+        Command::Evidence { run, out } => record::evidence(&client, &run, out.as_deref()).await,
         Command::Cancel { run, reason } => {
             let url = format!("/runs/{run}/cancel");
             client.send(Method::POST, &url, Some(json!({"reason": reason}))).await?;

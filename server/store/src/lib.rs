@@ -42,7 +42,9 @@ pub use incidents::{
 pub use migrate::{Opened, open};
 pub use news::Listener;
 pub use nodes::NodeRow;
-pub use rollback_log::{ChainHead, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows};
+pub use rollback_log::{
+    ChainHead, ChainLink, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows,
+};
 pub use runs::{Lease, NewRun, RunFilter, RunRow};
 pub use segments::SegmentRow;
 pub use tokens::{TokenKind, TokenRow};

@@ -1,12 +1,13 @@
-//! What is told about runs: reports.
+//! What is told about runs: reports and evidence.
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::{Data, Path, Query, block};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::app::AppError;
+use crate::app::evidence::Evidence;
 use crate::app::report::Report;
 use crate::http::State;
 use crate::http::auth::Caller;
@@ -16,6 +17,7 @@ use crate::http::ui::report_text::markdown;
 pub fn endpoints() -> Vec<Endpoint> {
     crate::http::endpoint::endpoints! {"Playbooks":
         get "/api/v1/runs/{run}/report" get_run_report "What happened in a run, step by step, with who, why and when; `format=markdown` for people.", query ReportQuery => Report;
+        get "/api/v1/runs/{run}/evidence" get_run_evidence "One file that proves, without a server, what the log says of a run." => Evidence;
     }
 }
 
@@ -56,4 +58,19 @@ async fn get_run_report(
             Err(AppError::invalid("format", message))
         }
     }
+}
+
+async fn get_run_evidence(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Result<HttpResponse, AppError> {
+    let evidence = app.run_evidence(&caller.0, &path).await?;
+    let name = format!("evidence-{}.json", path.as_str());
+    // It may be megabytes.
+    let text = block(move || serde_json::to_string(&evidence)).await;
+    let text = text
+        .map_err(|error| AppError::Internal(Box::new(error)))?
+        .map_err(|error| AppError::Internal(Box::new(error)))?;
+    Ok(file(&name, "application/json", text))
 }
