@@ -38,6 +38,7 @@ function tickTimes() {
       time.title = `${time.title} (here: ${new Date(at).toLocaleString()})`;
     }
   }
+  for (const node of $$("[data-left]")) node.textContent = elapsed(Math.max(0, Number(node.dataset.left) - Date.now()));
   for (const node of $$("[data-since]")) node.textContent = elapsed(Date.now() - Number(node.dataset.since));
 }
 setInterval(tickTimes, 1000);

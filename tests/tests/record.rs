@@ -1,4 +1,4 @@
-//! What is told about runs: the report, and the evidence that nobody changed it.
+//! What is told about runs: the report, the evidence that nobody changed it, how far they are.
 
 use std::process::Command;
 
@@ -223,5 +223,57 @@ on_both! {
         }
         let (code, text) = verify(&json!({"format": "switchback-evidence", "version": 1, "made_at": 0, "report": {}, "plan": {}, "rows": [], "links": [], "head": {"seq": 0, "hash": ""}}));
         assert!(code == 2 && text.contains("it holds no row"), "{text}");
+    }
+
+    /// Earlier good runs tell how far a run is and how long it still takes; without any nobody pretends to know.
+    async fn earlier_runs_tell_how_long_a_run_takes(backend: Backend) {
+        let server = server(&backend);
+        let api = server.api();
+        let body = json!({"environment": "production", "reason": REASON, "inputs": {"pause": "60s"}});
+        let preview = "/api/v1/playbooks/rehearsal/preview";
+        let nothing = api.post(preview, body.clone()).await;
+        assert_eq!((&nothing["expected"]["from_runs"], &nothing["expected"]["p50_ms"]), (&json!(0), &json!(null)), "{nothing}");
+        let first = start(&api, "rehearsal", json!({"pause": "400ms"})).await;
+        let detail = api.get(&format!("/api/v1/runs/{first}")).await;
+        assert_eq!((&detail["progress"]["left_ms"], &detail["progress"]["from_runs"]), (&json!(null), &json!(0)), "{}", detail["progress"]);
+        let detail = ended(&api, &first).await;
+        assert_eq!((&detail["progress"]["percent"], &detail["progress"]["left_ms"]), (&json!(100), &json!(0)));
+
+        // The wait of the earlier run is taken out, and the one that is wanted now is put in.
+        let found = api.post(preview, body.clone()).await;
+        let expected = &found["expected"];
+        let (p50, p95) = (expected["p50_ms"].as_i64().unwrap(), expected["p95_ms"].as_i64().unwrap());
+        assert!(expected["from_runs"] == json!(1) && (60_000..70_000).contains(&p50) && p95 >= p50, "{expected}");
+        let pause = &expected["steps"][1];
+        assert!(pause["id"] == json!("pause") && pause["p50_ms"].as_i64().unwrap() >= 60_000, "{pause}");
+        assert_eq!(expected["exceeds_deadline"], json!(false));
+
+        let run = start(&api, "rehearsal", json!({"pause": "60s"})).await;
+        let progress = eventually("the run says how far it is", || async {
+            let detail = api.get(&format!("/api/v1/runs/{run}")).await;
+            let progress = detail["progress"].clone();
+            (detail["view"]["steps"][1]["state"] == json!("waiting")).then_some(progress)
+        })
+        .await;
+        let left = progress["left_ms"].as_i64().unwrap();
+        assert!((30_000..=62_000).contains(&left), "{progress}");
+        assert!(progress["percent"].as_i64().unwrap() < 60, "{progress}");
+        let page = api.get(&format!("/ui/production/runs/{run}")).await;
+        assert!(page.as_str().unwrap().contains("id=\"run-progress\""), "{page}");
+        api.post(&format!("/api/v1/runs/{run}/cancel"), json!({"reason": "seen"})).await;
+        ended(&api, &run).await;
+
+        // Had it taken ten minutes, a dry run would warn of the five minutes that it may take.
+        backend.tamper(&format!("UPDATE playbook_runs SET created_at = created_at - 600000 WHERE id = '{first}'")).await;
+        let found = api.post(preview, body).await;
+        assert_eq!(found["expected"]["exceeds_deadline"], json!(true), "{}", found["expected"]);
+        let dry = ["playbook", "run", "rehearsal", "--dry-run", "--reason", REASON];
+        let (code, text) = switchback(&server, &dry);
+        assert!(code == 0 && text.contains("usually") && text.contains("would exceed the deadline"), "{text}");
+        let page = api.get("/ui/production/playbooks/rehearsal").await;
+        assert!(page.as_str().unwrap().contains("id=\"too-long\""), "{page}");
+        let again = ["playbook", "run", "rehearsal", "--reason", REASON, "--input", "pause=1s"];
+        let (code, text) = switchback(&server, &again);
+        assert!(code == 0 && text.contains("left") && text.contains("(earlier runs: 1)"), "{text}");
     }
 }

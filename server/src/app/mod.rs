@@ -11,6 +11,7 @@ pub mod environments;
 pub mod error;
 pub mod evidence;
 pub mod flags;
+pub mod forecast;
 pub mod ids;
 pub mod impact;
 pub mod incidents;

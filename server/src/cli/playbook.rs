@@ -238,6 +238,9 @@ async fn preview(client: &Client, name: &str, body: Value) -> Outcome {
             known(step, "/runs"),
             known(step, "/effect/clients")
         ));
+        if let Some(line) = record::expected(&found, &format!("/expected/steps/{index}")) {
+            say(format!("       {line}"));
+        }
         for warning in
             step.pointer("/effect/warnings").and_then(Value::as_array).into_iter().flatten()
         {
@@ -249,6 +252,12 @@ async fn preview(client: &Client, name: &str, body: Value) -> Outcome {
         known(&found, "/preview/clients"),
         found.pointer("/preview/deadline_ms").and_then(Value::as_u64).unwrap_or_default() / 1000
     ));
+    if let Some(line) = record::expected(&found, "/expected") {
+        say(format!("  {line}"));
+    }
+    if found.pointer("/expected/exceeds_deadline") == Some(&Value::Bool(true)) {
+        say("  note: a slow run would exceed the deadline");
+    }
     Ok(())
 }
 
@@ -296,6 +305,7 @@ async fn watch(client: &Client, id: &str) -> Outcome {
     let mut seen: Vec<String> = Vec::new();
     let mut outages = 0;
     let mut share = String::new();
+    let mut told = String::new();
     say(format!("run {id}"));
     loop {
         let detail = match client.get(&format!("/runs/{id}")).await {
@@ -322,6 +332,12 @@ async fn watch(client: &Client, id: &str) -> Outcome {
         {
             say(format!("                 {line}"));
             share = line;
+        }
+        if let Some((mark, line)) = record::progress(&detail)
+            && told != mark
+        {
+            say(format!("                 {line}"));
+            told = mark;
         }
         let state = text(&detail, "/state");
         let over =

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::client::Client;
 use super::{Failure, Outcome, say};
 use crate::app::evidence::{Broken, Evidence};
@@ -54,4 +56,32 @@ pub fn verify(file: &Path, json: bool) -> Outcome {
         say("the report was made by another release and was not compared with the rows");
     }
     Ok(())
+}
+
+/// How long earlier runs took, from a forecast; nothing without any.
+pub fn expected(found: &Value, place: &str) -> Option<String> {
+    let forecast = found.pointer(place)?;
+    let number = |name: &str| forecast.get(name).and_then(Value::as_i64);
+    let (p50, p95) = (seconds(number("p50_ms")?), seconds(number("p95_ms")?));
+    let runs = number("from_runs")?;
+    Some(format!("usually {p50}, 95 % within {p95} (earlier runs: {runs})"))
+}
+
+/// How far a run is, in steps of ten percent: a mark that changes with each, and the line.
+pub fn progress(detail: &Value) -> Option<(String, String)> {
+    let progress = detail.get("progress")?;
+    let number = |name: &str| progress.get(name).and_then(Value::as_i64);
+    let (percent, left) = (number("percent")?, number("left_ms")?);
+    let late = progress.get("exceeds_deadline") == Some(&Value::Bool(true));
+    if percent >= 100 {
+        return None;
+    }
+    let note = if late { ", after its deadline" } else { "" };
+    let runs = number("from_runs")?;
+    let line = format!("{percent} %, about {} left{note} (earlier runs: {runs})", seconds(left));
+    Some((format!("{} {late}", percent / 10), line))
+}
+
+fn seconds(ms: i64) -> String {
+    format!("{:.1} s", ms as f64 / 1_000.0)
 }

@@ -18,6 +18,7 @@ use super::visit::{Visit, go};
 use super::words::{self, Words};
 use super::{Answer, UiError, ok, unprocessable};
 use crate::app::AppError;
+use crate::app::forecast::Forecast;
 use crate::app::playbooks::RunDraft;
 
 /// Runs that a page lists.
@@ -61,6 +62,8 @@ struct StepLine {
     undoes: Words,
     danger: bool,
     needs_approval: bool,
+    /// How long it took in earlier runs.
+    expected: String,
 }
 
 #[derive(Template)]
@@ -88,6 +91,10 @@ struct PlaybookPage {
     faults: Faults,
     runs: Vec<RunLine>,
     typical: String,
+    /// How long earlier runs let one expect it to take.
+    expected: String,
+    /// Whether that would be too long.
+    too_long: bool,
 }
 
 impl PlaybookPage {
@@ -255,9 +262,13 @@ async fn page_of(
         };
         visit.preview_run(&visit.who, &draft).await.ok()
     };
+    let forecast = match &rehearsal {
+        Some((plan, _)) => visit.forecast(&visit.who, plan, None).await?,
+        None => Forecast::default(),
+    };
     let (steps, requires, clients) = match &rehearsal {
         Some((_, preview)) => (
-            steps_of(preview),
+            steps_of(preview, &forecast),
             requires_of(&playbook, preview),
             known(&preview.clients, |n| words::number(*n)),
         ),
@@ -267,6 +278,8 @@ async fn page_of(
     Ok(PlaybookPage {
         deadline: words::duration(playbook.deadline_ms.cast_signed()),
         typical: typical(&runs.iter().collect::<Vec<_>>()),
+        expected: expected(forecast.p50_ms, forecast.p95_ms, forecast.from_runs),
+        too_long: forecast.exceeds_deadline,
         runs: runs.iter().map(RunLine::of).collect(),
         steps,
         requires,
@@ -294,8 +307,22 @@ fn known<T>(answer: &Known<T>, say: impl Fn(&T) -> String) -> String {
     }
 }
 
-fn steps_of(preview: &Preview) -> Vec<StepLine> {
+/// How long something took in earlier runs; empty without any.
+fn expected(p50_ms: Option<i64>, p95_ms: Option<i64>, from_runs: u64) -> String {
+    let (Some(p50), Some(p95)) = (p50_ms, p95_ms) else { return String::new() };
+    let (usual, slow) = (words::duration(p50), words::duration(p95));
+    let runs = words::count(from_runs, "earlier run");
+    format!("Usually {usual}, 95\u{202f}% within {slow}, from {runs}")
+}
+
+fn steps_of(preview: &Preview, forecast: &Forecast) -> Vec<StepLine> {
     let line = |step: &switchback_playbook::preview::StepPreview| StepLine {
+        expected: forecast
+            .steps
+            .iter()
+            .find(|one| one.id == step.id)
+            .map(|one| expected(one.p50_ms, one.p95_ms, one.from_runs))
+            .unwrap_or_default(),
         title: step.title.clone(),
         does: super::run_view::said_once(&step.title, &step.does),
         kind: step.kind.clone(),
