@@ -1,4 +1,5 @@
-//! What is told about runs: the report, the evidence that nobody changed it, how far they are.
+//! What is told about runs: the report, the evidence that nobody changed it, how far they are, and
+//! what differs between two.
 
 use std::process::Command;
 
@@ -275,5 +276,38 @@ on_both! {
         let again = ["playbook", "run", "rehearsal", "--reason", REASON, "--input", "pause=1s"];
         let (code, text) = switchback(&server, &again);
         assert!(code == 0 && text.contains("left") && text.contains("(earlier runs: 1)"), "{text}");
+    }
+
+    /// Two runs side by side: what each step came to, what took longer, what was given and planned otherwise.
+    async fn two_runs_are_compared(backend: Backend) {
+        let server = server(&backend);
+        let api = server.api();
+        let quick = start(&api, "rehearsal", json!({"pause": "50ms"})).await;
+        ended(&api, &quick).await;
+        let slow = start(&api, "rehearsal", json!({"pause": "900ms"})).await;
+        ended(&api, &slow).await;
+
+        let found = api.get(&format!("/api/v1/runs/{quick}/compare/{slow}")).await;
+
+        assert_eq!((&found["left"]["run"], &found["right"]["run"]), (&json!(quick), &json!(slow)), "{found}");
+        assert_eq!((&found["same_plan"], &found["same_text"], &found["same_outcome"]), (&json!(false), &json!(true), &json!(true)));
+        assert_eq!(found["inputs"], json!([{"path": "pause", "before": "50ms", "after": "900ms"}]));
+        assert!(found["longer_ms"].as_i64().unwrap() > 300, "{}", found["longer_ms"]);
+        let pause = &found["steps"][1];
+        assert!(pause["longer_ms"].as_i64().unwrap() > 300, "{pause}");
+        let steps = found["steps"].as_array().unwrap();
+        assert_eq!((steps.len(), &steps[2]["left"]["state"]), (5, &json!("skipped")), "{}", steps[2]);
+        let planned = found["plan"].as_array().unwrap();
+        assert!(planned.iter().any(|one| one["path"] == json!("steps.pause.wait_ms")), "{planned:?}");
+        let itself = api.get(&format!("/api/v1/runs/{quick}/compare/{quick}")).await;
+        assert_eq!((&itself["same_plan"], &itself["plan"], &itself["longer_ms"]), (&json!(true), &json!([]), &json!(0)));
+        let nobody = api.send(Method::GET, &format!("/api/v1/runs/{quick}/compare/run_x"), None).await;
+        assert_eq!(nobody.status, StatusCode::NOT_FOUND);
+
+        let (code, text) = switchback(&server, &["playbook", "compare", &quick, &slow]);
+        assert!(code == 0 && text.contains("its values differ") && text.contains("inputs pause: \"50ms\" -> \"900ms\""), "{text}");
+        let page = api.get(&format!("/ui/production/runs/{slow}/compare")).await;
+        let page = page.as_str().unwrap();
+        assert!(page.contains(&format!("<option value=\"{quick}\" selected>")) && page.contains("id=\"pair-pause\""), "{page}");
     }
 }

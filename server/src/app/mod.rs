@@ -4,6 +4,7 @@
 pub mod brake;
 pub mod bulk;
 pub mod clients;
+pub mod compare;
 pub mod contexts;
 pub mod diff;
 mod emergency;

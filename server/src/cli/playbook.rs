@@ -69,6 +69,13 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<std::path::PathBuf>,
     },
+    /// Show two runs side by side: steps, durations, what differs.
+    Compare {
+        /// The run's id.
+        run: String,
+        /// The other run's id.
+        other: String,
+    },
     /// Stop a run and put back what it did.
     Cancel {
         /// The run's id.
@@ -137,6 +144,7 @@ pub async fn run(client: Client, command: Command) -> Outcome {
         }
         Command::Report { run } => record::report(&client, &run).await,
         Command::Evidence { run, out } => record::evidence(&client, &run, out.as_deref()).await,
+        Command::Compare { run, other } => record::compare(&client, &run, &other).await,
         Command::Cancel { run, reason } => {
             let url = format!("/runs/{run}/cancel");
             client.send(Method::POST, &url, Some(json!({"reason": reason}))).await?;

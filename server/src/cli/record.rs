@@ -1,10 +1,10 @@
-//! `switchback playbook report`, `evidence`, and `switchback log verify FILE`: what is told about a run, and its proof.
+//! `switchback playbook report`, `evidence`, `compare`, and `switchback log verify FILE`: what is told about a run, and its proof.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, table, text};
 use super::{Failure, Outcome, say};
 use crate::app::evidence::{Broken, Evidence};
 
@@ -54,6 +54,46 @@ pub fn verify(file: &Path, json: bool) -> Outcome {
     ));
     if !proved.report_compared {
         say("the report was made by another release and was not compared with the rows");
+    }
+    Ok(())
+}
+
+/// Prints two runs side by side.
+pub async fn compare(client: &Client, run: &str, other: &str) -> Outcome {
+    let found = client.get(&format!("/runs/{run}/compare/{other}")).await?;
+    if client.json {
+        say(serde_json::to_string_pretty(&found)?);
+        return Ok(());
+    }
+    let took = |value: &Value, place: &str| {
+        value.pointer(place).and_then(Value::as_i64).map(seconds).unwrap_or_default()
+    };
+    let row = |name: String, of: &Value, state: &str| {
+        let cell = |side: &str| {
+            let (state, took) =
+                (text(of, &format!("/{side}/{state}")), took(of, &format!("/{side}/duration_ms")));
+            format!("{state} {took}").trim().to_owned()
+        };
+        let longer = of.get("longer_ms").and_then(Value::as_i64);
+        let longer = longer.map(|ms| format!("{:+.1} s", ms as f64 / 1_000.0)).unwrap_or_default();
+        vec![name, cell("left"), cell("right"), longer]
+    };
+    let steps = found.get("steps").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut rows = vec![row("the run".to_owned(), &found, "outcome")];
+    rows.extend(steps.iter().map(|step| row(text(step, "/title"), step, "state")));
+    table(&["STEP", run, other, "LONGER BY"], rows);
+    let same = |name: &str| found.get(name) == Some(&Value::Bool(true));
+    say(match (same("same_plan"), same("same_text")) {
+        (true, _) => "the plans are the same, with the same hash",
+        (false, true) => "the playbook is the same, its values differ",
+        (false, false) => "the playbook was changed between them",
+    });
+    for part in ["inputs", "plan"] {
+        for one in found.get(part).and_then(Value::as_array).into_iter().flatten() {
+            let value = |side: &str| one.get(side).map_or("nothing".to_owned(), Value::to_string);
+            let (path, before, after) = (text(one, "/path"), value("before"), value("after"));
+            say(format!("{part} {path}: {before} -> {after}"));
+        }
     }
     Ok(())
 }

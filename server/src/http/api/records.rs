@@ -1,12 +1,13 @@
-//! What is told about runs: reports and evidence.
+//! What is told about runs: reports, evidence, comparisons.
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
-use actix_web::web::{Data, Path, Query, block};
+use actix_web::web::{Data, Json, Path, Query, block};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::app::AppError;
+use crate::app::compare::Comparison;
 use crate::app::evidence::Evidence;
 use crate::app::report::Report;
 use crate::http::State;
@@ -17,6 +18,7 @@ use crate::http::ui::report_text::markdown;
 pub fn endpoints() -> Vec<Endpoint> {
     crate::http::endpoint::endpoints! {"Playbooks":
         get "/api/v1/runs/{run}/report" get_run_report "What happened in a run, step by step, with who, why and when; `format=markdown` for people.", query ReportQuery => Report;
+        get "/api/v1/runs/{run}/compare/{other}" compare_runs "Two runs side by side: steps, durations, inputs, plans." => Comparison;
         get "/api/v1/runs/{run}/evidence" get_run_evidence "One file that proves, without a server, what the log says of a run." => Evidence;
     }
 }
@@ -73,4 +75,12 @@ async fn get_run_evidence(
         .map_err(|error| AppError::Internal(Box::new(error)))?
         .map_err(|error| AppError::Internal(Box::new(error)))?;
     Ok(file(&name, "application/json", text))
+}
+
+async fn compare_runs(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<(String, String)>,
+) -> Result<Json<Comparison>, AppError> {
+    Ok(Json(app.compare_runs(&caller.0, &path.0, &path.1).await?))
 }

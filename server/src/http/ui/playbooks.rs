@@ -206,7 +206,8 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
     ok(&page)
 }
 
-async fn runs_of(
+/// The newest runs in an environment, of one playbook or of all.
+pub async fn runs_of(
     visit: &Visit,
     environment: &str,
     playbook: Option<&str>,
