@@ -134,7 +134,7 @@ on_both! {
         assert_eq!((&off["state"], &off["undo"]["state"]), (&json!("undone"), &json!("undone")), "{off}");
         assert!(look["state"] == json!("failed") && look["error"].is_string(), "{look}");
         let (_, text) = switchback(&server, &["playbook", "report", &run]);
-        assert!(text.contains("approved `off`") && text.contains("### 1. Take the new sign-in away: undone"), "{text}");
+        assert!(text.contains("approved `off`") && text.contains("### 1. Take the new sign-in away (undone)"), "{text}");
     }
 
     /// Rows about data that a run had to preserve are told by their verdict, whatever the rule.

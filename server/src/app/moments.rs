@@ -15,7 +15,7 @@ pub fn says(row: &LogEntry, title: &str) -> String {
         Some(more) => format!("{text}: {more}"),
         None => text,
     };
-    if let Some(rule) = row.step_id.strip_prefix(DATA) {
+    if let Some(rule) = row.step_id.strip_prefix(DATA).filter(|_| !is_said(row)) {
         return with(match verdict(&row.phase) {
             "measured" => format!("The data rule `{rule}` was measured before"),
             "holds" => format!("The data rule `{rule}` holds"),
@@ -68,6 +68,11 @@ pub fn says(row: &LogEntry, title: &str) -> String {
         }
         other => with(format!("{} {title}", other.replace('_', " ")).trim().to_owned()),
     }
+}
+
+/// Whether a row asks a person or holds what one said, rather than what was found.
+pub fn is_said(row: &LogEntry) -> bool {
+    matches!(row.phase.as_str(), "parked" | "decided")
 }
 
 /// What a row's detail tells people: what it says, its error, its reason, or what was made.

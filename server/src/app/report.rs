@@ -390,7 +390,7 @@ fn convergence(plan: &Plan, row: &LogEntry) -> Option<Acknowledged> {
 }
 
 fn data_row(row: &LogEntry) -> Option<DataRow> {
-    let rule = row.step_id.strip_prefix(moments::DATA)?;
+    let rule = row.step_id.strip_prefix(moments::DATA).filter(|_| !moments::is_said(row))?;
     Some(DataRow {
         rule: rule.to_owned(),
         verdict: moments::verdict(&row.phase).to_owned(),

@@ -75,7 +75,8 @@ pub async fn compare(client: &Client, run: &str, other: &str) -> Outcome {
             format!("{state} {took}").trim().to_owned()
         };
         let longer = of.get("longer_ms").and_then(Value::as_i64);
-        let longer = longer.map(|ms| format!("{:+.1} s", ms as f64 / 1_000.0)).unwrap_or_default();
+        let sign = |ms: i64| if ms > 0 { "+" } else { "" };
+        let longer = longer.map(|ms| format!("{}{}", sign(ms), seconds(ms))).unwrap_or_default();
         vec![name, cell("left"), cell("right"), longer]
     };
     let steps = found.get("steps").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -123,5 +124,5 @@ pub fn progress(detail: &Value) -> Option<(String, String)> {
 }
 
 fn seconds(ms: i64) -> String {
-    format!("{:.1} s", ms as f64 / 1_000.0)
+    if ms.abs() < 100 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1_000.0) }
 }

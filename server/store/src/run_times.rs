@@ -13,7 +13,7 @@ sql! {
     STEPS = "SELECT run_id, step_id, MIN(at) AS first_at, MAX(at) AS last_at FROM rollback_log \
              WHERE run_id IN (SELECT id FROM playbook_runs WHERE playbook = $1 AND environment = $2 \
              AND state = 'succeeded' AND finished_at IS NOT NULL AND (CAST($3 AS TEXT) IS NULL OR id < $3) \
-             ORDER BY id DESC LIMIT $4) \
+             ORDER BY id DESC LIMIT $4) AND step_id NOT LIKE 'preserve.%' \
              AND phase IN ('waiting', 'approved', 'intent', 'done', 'failed', 'unknown', 'verified', 'unverified') \
              GROUP BY run_id, step_id HAVING MAX(CASE WHEN phase = 'done' THEN 1 ELSE 0 END) = 1";
 }

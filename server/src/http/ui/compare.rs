@@ -108,7 +108,7 @@ fn sentence(found: &Comparison) -> Words {
     let words = match (running, found.longer_ms) {
         (false, Some(0)) => Words::default().strong(ended).and(", in the same time."),
         (false, Some(ms)) => {
-            let than = if ms > 0 { "longer" } else { "shorter" };
+            let than = if ms > 0 { "longer" } else { "less" };
             let by = words::duration(ms.abs());
             Words::default().strong(ended).and(&format!("; the other one took {by} {than}."))
         }

@@ -106,12 +106,13 @@ fn step(text: &mut String, number: usize, step: &StepReport) {
     line(
         text,
         &format!(
-            "\n### {number}. {}: {}\n",
+            "\n### {number}. {} ({})\n",
             safe(&step.title),
             words::title(&step.state).to_lowercase()
         ),
     );
-    item(text, &format!("`{}` (`{}`): {}", step.id, step.kind, safe(&step.does)));
+    let does = if step.does == step.title { "" } else { &step.does };
+    item(text, &with(format!("`{}` (`{}`)", step.id, step.kind), does));
     if let Some(ms) = step.duration_ms {
         let attempts = words::count(u64::from(step.attempts), "attempt");
         let failed =
