@@ -38,6 +38,13 @@ function tickTimes() {
       time.title = `${time.title} (here: ${new Date(at).toLocaleString()})`;
     }
   }
+  for (const node of $$("[data-until]")) {
+    const { from, until } = node.dataset;
+    const share = Math.max(0, Math.min(99, Math.floor((Date.now() - from) * 100 / Math.max(1, until - from))));
+    if (node.tagName === "rect") node.setAttribute("width", share);
+    else node.textContent = `${share}\u202f%`;
+  }
+  for (const node of $$("[data-left]")) node.textContent = elapsed(Math.max(0, Number(node.dataset.left) - Date.now()));
   for (const node of $$("[data-since]")) node.textContent = elapsed(Date.now() - Number(node.dataset.since));
 }
 setInterval(tickTimes, 1000);

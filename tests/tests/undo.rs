@@ -77,7 +77,10 @@ async fn serve(backend: &Backend) -> (Server, Api) {
 /// What a command prints.
 fn cli(server: &Server, args: &[&str]) -> String {
     let mut command = std::process::Command::new(program());
-    command.args(args).env("SWITCHBACK_URL", format!("http://{}", server.address())).env("SWITCHBACK_TOKEN", ADMIN);
+    command
+        .args(args)
+        .env("SWITCHBACK_URL", format!("http://{}", server.address()))
+        .env("SWITCHBACK_TOKEN", ADMIN);
     let done = command.output().unwrap();
     let (out, error) =
         (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));

@@ -14,6 +14,9 @@ use crate::state::{RunView, StepState};
 use crate::steps::{self, Inverse, Past};
 use crate::units::{duration_text, percent_text};
 
+/// The least time that taking back gets, in milliseconds.
+const DEADLINE_MS_MIN: u64 = 300_000;
+
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inverted {
@@ -45,16 +48,11 @@ pub fn invert(run_id: &str, plan: &Plan, entries: &[Entry]) -> Result<Inverted, 
     let mut backs: Vec<Back> = Vec::new();
     let mut left: Vec<String> = Vec::new();
     for (step, seen) in plan.steps.iter().zip(&view.steps) {
-        let done = match (&seen.output, seen.state) {
-            (
-                Some(done),
-                StepState::Done
-                | StepState::Verified
-                | StepState::Unverified
-                | StepState::UndoFailed,
-            ) => done,
-            _ => continue,
-        };
+        let left_it = matches!(
+            seen.state,
+            StepState::Done | StepState::Verified | StepState::Unverified | StepState::UndoFailed
+        );
+        let Some(done) = seen.output.as_ref().filter(|_| left_it) else { continue };
         if let Some((key, (first, last))) =
             flags.iter().find(|(_, (first, _))| first.step_id == step.id)
         {
@@ -159,39 +157,49 @@ fn file(
     has_flags: bool,
     left: &[String],
 ) -> String {
-    let mut out = format!(
-        "# Takes back run {run_id} of {} in {}. Written from its log.\n",
-        plan.playbook, plan.environment
-    );
-    for what in left {
-        out += &format!("# Cannot be taken back: {}\n", what.replace(['\n', '\r'], " "));
-    }
     let title: String = format!("Undo: {}", plan.title).chars().take(120).collect();
-    out += "apiVersion: switchback/v1\nkind: Playbook\nmetadata:\n";
-    out += &format!("  name: {name}\n  title: {}\n", json!(title));
-    out += &format!("  labels: {{undoes: {}}}\n", json!(run_id));
-    out += &format!("spec:\n  deadline: {}\n", duration_text(plan.deadline_ms.max(300_000)));
-    out += &format!("  concurrency: {{key: {}}}\n", json!(plan.concurrency_key));
-    out += "  inputs:\n    force: {type: bool, default: false, description: Also what somebody has changed since}\n";
+    let mut lines = vec![format!(
+        "# Takes back run {run_id} of {} in {}. Written from its log.",
+        plan.playbook, plan.environment
+    )];
+    let said =
+        |what: &String| format!("# Cannot be taken back: {}", what.replace(['\n', '\r'], " "));
+    lines.extend(left.iter().map(said));
+    lines.extend([
+        "apiVersion: switchback/v1".to_owned(),
+        "kind: Playbook".to_owned(),
+        "metadata:".to_owned(),
+        format!("  name: {name}"),
+        format!("  title: {}", json!(title)),
+        format!("  labels: {{undoes: {}}}", json!(run_id)),
+        "spec:".to_owned(),
+        format!("  deadline: {}", duration_text(plan.deadline_ms.max(DEADLINE_MS_MIN))),
+        format!("  concurrency: {{key: {}}}", json!(plan.concurrency_key)),
+        "  inputs:".to_owned(),
+        "    force: {type: bool, default: false, description: Also what somebody has changed since}"
+            .to_owned(),
+    ]);
     if !plan.preserve.is_empty() {
-        out += "  preserve:\n";
-        for rule in &plan.preserve {
-            out += &format!("    - {}\n", preserve(rule));
-        }
+        lines.push("  preserve:".to_owned());
+        lines.extend(plan.preserve.iter().map(|rule| format!("    - {}", preserve(rule))));
     }
-    out += "  steps:\n";
+    lines.push("  steps:".to_owned());
     for back in backs {
-        out += &format!("    - id: {}\n      title: {}\n", back.id, json!(back.title));
+        lines.push(format!("    - id: {}", back.id));
+        lines.push(format!("      title: {}", json!(back.title)));
         if back.kind == "incident.withdraw" {
-            out += "      on_error: continue\n";
+            lines.push("      on_error: continue".to_owned());
         }
-        out += &format!("      {}: {}\n", back.kind, back.params);
+        lines.push(format!("      {}: {}", back.kind, back.params));
     }
     if has_flags {
-        out += "    - id: everybody_has_it\n      title: Wait until the apps have it\n      on_error: continue\n";
-        out += "      flag.ack: {at_least: 99%, within: 10s, on_timeout: continue}\n";
+        lines.push("    - id: everybody_has_it".to_owned());
+        lines.push("      title: Wait until the apps have it".to_owned());
+        lines.push("      on_error: continue".to_owned());
+        lines.push("      flag.ack: {at_least: 99%, within: 10s, on_timeout: continue}".to_owned());
     }
-    out
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// A rule as its own file has it.
@@ -205,32 +213,34 @@ fn preserve(rule: &Preserve) -> String {
     }
     let mut also = serde_json::Map::new();
     for (index, one) in rule.rules.iter().enumerate() {
-        match (one, index) {
-            (Rule::NoLoss, _) => drop(map.insert("rule".into(), json!("no_loss"))),
-            (Rule::Equal, _) => drop(map.insert("rule".into(), json!("equal"))),
-            (Rule::Gte, _) => drop(map.insert("rule".into(), json!("gte"))),
-            (Rule::Delta { percent_milli, rows }, _) => {
-                map.insert("rule".into(), json!("delta"));
-                map.extend(
-                    percent_milli.map(|share| ("max_pct".to_owned(), json!(percent_text(share)))),
-                );
+        let word = match one {
+            Rule::NoLoss => "no_loss",
+            Rule::Equal => "equal",
+            Rule::Gte => "gte",
+            Rule::Delta { percent_milli, rows } => {
+                let share = percent_milli.map(|share| json!(percent_text(share)));
+                map.extend(share.map(|share| ("max_pct".to_owned(), share)));
                 map.extend(rows.map(|rows| ("max_rows".to_owned(), json!(rows))));
+                "delta"
             }
-            (Rule::ColumnsUnchanged(columns), 0) => {
-                map.insert("rule".into(), json!("columns_unchanged"));
+            Rule::ColumnsUnchanged(columns) if index > 0 => {
+                also.insert("columns_unchanged".into(), json!(columns));
+                continue;
+            }
+            Rule::SumUnchanged(column) if index > 0 => {
+                also.insert("sum_unchanged".into(), json!(column));
+                continue;
+            }
+            Rule::ColumnsUnchanged(columns) => {
                 map.insert("columns".into(), json!(columns));
+                "columns_unchanged"
             }
-            (Rule::SumUnchanged(column), 0) => {
-                map.insert("rule".into(), json!("sum_unchanged"));
+            Rule::SumUnchanged(column) => {
                 map.insert("column".into(), json!(column));
+                "sum_unchanged"
             }
-            (Rule::ColumnsUnchanged(columns), _) => {
-                drop(also.insert("columns_unchanged".into(), json!(columns)))
-            }
-            (Rule::SumUnchanged(column), _) => {
-                drop(also.insert("sum_unchanged".into(), json!(column)))
-            }
-        }
+        };
+        map.insert("rule".into(), json!(word));
     }
     if !also.is_empty() {
         map.insert("also".into(), Value::Object(also));

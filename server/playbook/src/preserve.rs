@@ -140,16 +140,13 @@ fn parse_one(reader: &mut Reader, node: &Node, path: &str) -> Option<Preserve> {
     }
     let by_key =
         |rule: &Rule| matches!(rule, Rule::NoLoss | Rule::Equal | Rule::ColumnsUnchanged(_));
-    let key = match map.get("key") {
-        Some(key) => columns(reader, key, &join(path, "key")),
-        None => {
-            if rules.iter().any(by_key) {
-                let hint = "the column by which its rows are known, or a list of them";
-                reader.fault(node, path, "`key` is missing", hint);
-            }
-            Vec::new()
-        }
-    };
+    let mut key = Vec::new();
+    if let Some(node) = map.get("key") {
+        key = columns(reader, node, &join(path, "key"));
+    } else if rules.iter().any(by_key) {
+        let hint = "the column by which its rows are known, or a list of them";
+        reader.fault(node, path, "`key` is missing", hint);
+    }
     Some(Preserve { id: id?, source: source?, table: table?, key, rules, pii, on_broken })
 }
 

@@ -301,11 +301,9 @@ impl PreserveView {
                 self.failures += 1;
                 self.may_retry = row.detail.get("retry") == Some(&Value::Bool(true));
             }
-            Phase::Decided => {
-                // "Was done": the data is as it should be; a person has looked.
-                if row.detail.get("decision") == Some(&json!(Decision::WasDone)) {
-                    *seen = Some(true);
-                }
+            // "Was done": the data is as it should be; a person has looked.
+            Phase::Decided if row.detail.get("decision") == Some(&json!(Decision::WasDone)) => {
+                *seen = Some(true);
             }
             _ => {}
         }

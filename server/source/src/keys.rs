@@ -344,7 +344,9 @@ mod tests {
             new in prop::collection::btree_map(any_key(), any::<u64>(), 0..50),
         ) {
             let mut packer = Packer::new(true);
-            before.iter().for_each(|(key, columns)| packer.push(borrow(key), *columns));
+            for (key, columns) in &before {
+                packer.push(borrow(key), *columns);
+            }
             let mut now: BTreeMap<&Owned, u64> = new.iter().map(|(key, columns)| (key, *columns)).collect();
             let (mut missing, mut changed) = (Vec::new(), Vec::new());
             for (index, (key, columns)) in before.iter().enumerate() {

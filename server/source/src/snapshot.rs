@@ -365,9 +365,9 @@ impl Source {
                 sqlx::query_as(ASK).bind(quoted(table)).fetch_all(&mut **tx).await
             }
             Tx::Sqlite(tx) => {
-                let name = table.rsplit('.').next().unwrap_or(table);
                 const ASK: &str = "SELECT name, hidden IN (2, 3) AS is_generated, 0 AS is_identity \
                                    FROM pragma_table_xinfo($1) WHERE hidden <> 1 ORDER BY cid";
+                let name = table.rsplit('.').next().unwrap_or(table);
                 sqlx::query_as(ASK).bind(name).fetch_all(&mut **tx).await
             }
         };

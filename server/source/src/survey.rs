@@ -72,7 +72,7 @@ impl Source {
                     copy_rows(&mut tx, &text, form, each).await
                 };
                 let read = asked.await.map_err(|error| self.error(error))?;
-                counted(table, read)
+                counted(table, &read)
             }
             Pool::Sqlite { read: pool, .. } => {
                 let expression = match key {
@@ -100,7 +100,7 @@ impl Source {
                     read
                 };
                 let read = asked.await.map_err(|error| self.error(error))?;
-                counted(table, read)
+                counted(table, &read)
             }
         }
     }
@@ -163,8 +163,8 @@ impl Source {
     }
 }
 
-fn counted(table: &str, read: Read) -> Result<u64, SourceError> {
-    match read {
+fn counted(table: &str, read: &Read) -> Result<u64, SourceError> {
+    match *read {
         Read::NullKey => Err(SourceError::Refused(format!("a key of table {table} is null"))),
         Read::Garbled => {
             Err(SourceError::Refused(format!("the rows of table {table} cannot be read")))
@@ -237,7 +237,10 @@ async fn copy_rows(
                 None => {}
             }
         }
-        while is_open {
+        loop {
+            if !is_open {
+                break;
+            }
             match row(rest, form) {
                 Row::Whole(Some(key), columns, after) => {
                     each(key, columns);

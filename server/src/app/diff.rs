@@ -1,10 +1,10 @@
 //! What differs between two JSON values, line by line, for people.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One difference.
-#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct Difference {
     /// Where, such as `rules[0].percent`.
     pub path: String,

@@ -21,7 +21,7 @@ pub struct Target {
     token: Option<String>,
     /// Print JSON instead of a table.
     #[arg(long, global = true)]
-    json: bool,
+    pub json: bool,
 }
 
 /// A client of one server.
@@ -61,6 +61,11 @@ impl Client {
         self.send(Method::GET, path, None).await
     }
 
+    /// Reads what is not JSON, or is wanted as it came.
+    pub async fn text(&self, path: &str) -> Result<String, Failure> {
+        self.ask(Method::GET, path, None).await
+    }
+
     /// Writes.
     pub async fn send(
         &self,
@@ -68,6 +73,16 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, Failure> {
+        let text = self.ask(method, path, body).await?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<String, Failure> {
         let mut request = self
             .http
             .request(method, format!("{}/api/v1{path}", self.url))
@@ -82,10 +97,10 @@ impl Client {
         })?;
         let status = answer.status();
         let text = answer.text().await?;
-        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(value);
+            return Ok(text);
         }
+        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         let detail = value.get("detail").and_then(Value::as_str);
         let detail = detail.map_or_else(|| format!("the server answered {status}"), str::to_owned);
         Err(Failure::new(detail))

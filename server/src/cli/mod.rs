@@ -11,6 +11,7 @@ mod flag;
 mod import;
 mod log;
 mod playbook;
+mod record;
 mod serve;
 mod source;
 mod status;
@@ -211,6 +212,9 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Playbook { target, command }) => {
             in_runtime(playbook::run(target.client(&variables)?, command))
+        }
+        Some(Command::Log { target, command: log::Command::Verify { file: Some(file) } }) => {
+            record::verify(&file, target.json)
         }
         Some(Command::Log { target, command }) => {
             in_runtime(log::run(target.client(&variables)?, command))

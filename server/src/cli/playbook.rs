@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, table, text, when};
-use super::{Failure, Outcome, say};
+use super::{Failure, Outcome, record, say};
 
 /// How often the run is looked at while it goes on.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
@@ -55,6 +55,26 @@ pub enum Command {
     Show {
         /// The run's id.
         run: String,
+    },
+    /// Print what happened in a run, as Markdown (with --json as JSON).
+    Report {
+        /// The run's id.
+        run: String,
+    },
+    /// Write what proves, without a server, what the log says of a run: see `switchback log verify FILE`.
+    Evidence {
+        /// The run's id.
+        run: String,
+        /// Where to; it is printed when not given.
+        #[arg(long, value_name = "FILE")]
+        out: Option<std::path::PathBuf>,
+    },
+    /// Show two runs side by side: steps, durations, what differs.
+    Compare {
+        /// The run's id.
+        run: String,
+        /// The other run's id.
+        other: String,
     },
     /// Stop a run and put back what it did.
     Cancel {
@@ -150,6 +170,9 @@ pub async fn run(client: Client, command: Command) -> Outcome {
             steps_of(&detail).iter().for_each(say);
             outcome(&detail)
         }
+        Command::Report { run } => record::report(&client, &run).await,
+        Command::Evidence { run, out } => record::evidence(&client, &run, out.as_deref()).await,
+        Command::Compare { run, other } => record::compare(&client, &run, &other).await,
         Command::Cancel { run, reason } => {
             let url = format!("/runs/{run}/cancel");
             client.send(Method::POST, &url, Some(json!({"reason": reason}))).await?;
@@ -288,6 +311,9 @@ async fn preview(client: &Client, url: &str, body: Value) -> Outcome {
             known(step, "/runs"),
             known(step, "/effect/clients")
         ));
+        if let Some(line) = record::expected(&found, &format!("/expected/steps/{index}")) {
+            say(format!("       {line}"));
+        }
         for warning in
             step.pointer("/effect/warnings").and_then(Value::as_array).into_iter().flatten()
         {
@@ -299,6 +325,12 @@ async fn preview(client: &Client, url: &str, body: Value) -> Outcome {
         known(&found, "/preview/clients"),
         found.pointer("/preview/deadline_ms").and_then(Value::as_u64).unwrap_or_default() / 1000
     ));
+    if let Some(line) = record::expected(&found, "/expected") {
+        say(format!("  {line}"));
+    }
+    if found.pointer("/expected/exceeds_deadline") == Some(&Value::Bool(true)) {
+        say("  note: a slow run would exceed the deadline");
+    }
     Ok(())
 }
 
@@ -346,6 +378,7 @@ async fn watch(client: &Client, id: &str) -> Outcome {
     let mut seen: Vec<String> = Vec::new();
     let mut outages = 0;
     let mut share = String::new();
+    let mut told = String::new();
     say(format!("run {id}"));
     loop {
         let detail = match client.get(&format!("/runs/{id}")).await {
@@ -372,6 +405,12 @@ async fn watch(client: &Client, id: &str) -> Outcome {
         {
             say(format!("                 {line}"));
             share = line;
+        }
+        if let Some((mark, line)) = record::progress(&detail)
+            && told != mark
+        {
+            say(format!("                 {line}"));
+            told = mark;
         }
         let state = text(&detail, "/state");
         let over =

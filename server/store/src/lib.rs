@@ -20,6 +20,7 @@ mod nodes;
 mod notices;
 mod preserved;
 mod rollback_log;
+mod run_times;
 mod runs;
 mod segments;
 mod tokens;
@@ -42,7 +43,10 @@ pub use incidents::{
 pub use migrate::{Opened, open};
 pub use news::Listener;
 pub use nodes::NodeRow;
-pub use rollback_log::{ChainHead, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows};
+pub use rollback_log::{
+    ChainHead, ChainLink, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows,
+};
+pub use run_times::StepTimes;
 pub use runs::{Lease, NewRun, RunFilter, RunRow};
 pub use segments::SegmentRow;
 pub use tokens::{TokenKind, TokenRow};
@@ -91,6 +95,7 @@ impl Store {
             notices::ALL,
             preserved::ALL,
             rollback_log::ALL,
+            run_times::ALL,
             runs::ALL,
             segments::ALL,
             tokens::ALL,

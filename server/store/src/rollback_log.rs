@@ -26,6 +26,7 @@ sql! {
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     BY_RUN = "SELECT * FROM rollback_log WHERE run_id = $1 ORDER BY seq";
     PAGE = "SELECT * FROM rollback_log WHERE seq > $1 ORDER BY seq LIMIT $2";
+    LINKS = "SELECT seq, prev_hash, hash FROM rollback_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3";
 }
 
 /// A move to append.
@@ -79,8 +80,19 @@ pub struct LogEntry {
     pub hash: String,
 }
 
+/// What chains a row, without its content.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
+pub struct ChainLink {
+    /// Its number.
+    pub seq: u64,
+    /// The hash of the row before it.
+    pub prev_hash: String,
+    /// Its own hash.
+    pub hash: String,
+}
+
 /// The newest row that the chain must end with.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct ChainHead {
     /// Its number.
     pub seq: u64,
@@ -260,6 +272,21 @@ impl Store {
     /// Moves of all runs after a number, oldest first.
     pub async fn page_entries(&self, after: u64, limit: i64) -> Result<Vec<LogEntry>, StoreError> {
         self.db.all(PAGE, params![after, limit]).await?.iter().map(LogEntry::read).collect()
+    }
+
+    /// Links of all rows after a number and up to another, oldest first.
+    pub async fn page_links(
+        &self,
+        after: u64,
+        last: u64,
+        limit: i64,
+    ) -> Result<Vec<ChainLink>, StoreError> {
+        let rows = self.db.all(LINKS, params![after, last, limit]).await?;
+        let link = |row: &Row| {
+            let (prev_hash, hash) = (row.text("prev_hash")?, row.text("hash")?);
+            Ok(ChainLink { seq: row.unsigned("seq")?, prev_hash, hash })
+        };
+        rows.iter().map(link).collect()
     }
 
     /// Where the chain ends.

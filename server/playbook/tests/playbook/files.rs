@@ -158,7 +158,7 @@ proptest! {
     /// Whatever somebody uploads, lint answers.
     #[test]
     fn lint_never_panics_on_any_text(text in "\\PC{0,300}") {
-        lint(&text, &library_once());
+        lint(&text, library());
     }
 
     /// Nor on a real file with a piece of it torn out, doubled or replaced.
@@ -169,12 +169,6 @@ proptest! {
         let from = from.min(chars.len());
         let to = (from + len).min(chars.len());
         let damaged: String = chars[..from].iter().copied().chain(put.chars()).chain(chars[to..].iter().copied()).collect();
-        lint(&damaged, &library_once());
+        lint(&damaged, library());
     }
-}
-
-fn library_once() -> switchback_playbook::templates::Library {
-    static ONCE: std::sync::OnceLock<switchback_playbook::templates::Library> =
-        std::sync::OnceLock::new();
-    ONCE.get_or_init(library).clone()
 }

@@ -6,6 +6,7 @@ pub mod incidents;
 pub mod log;
 pub mod people;
 pub mod playbooks;
+pub mod records;
 pub mod segments;
 pub mod sources;
 pub mod tokens;
@@ -21,6 +22,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         segments::endpoints(),
         playbooks::endpoints(),
         undo::endpoints(),
+        records::endpoints(),
         incidents::endpoints(),
         log::endpoints(),
         sources::endpoints(),

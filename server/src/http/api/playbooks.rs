@@ -27,7 +27,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         post "/api/v1/playbooks/{playbook}/preview" preview_run "What each step would do. Changes nothing." body RunBody => Value;
         post "/api/v1/playbooks/{playbook}/runs" start_run "Start a run." body RunBody => RunSummary;
         get "/api/v1/runs" list_runs "Runs, newest first.", query ListQuery => Page<RunSummary>;
-        get "/api/v1/runs/{run}" get_run "One run: its plan, its steps, its rows in the log." => Value;
+        get "/api/v1/runs/{run}" get_run "One run: its plan, its steps, its rows in the log, and how far it is." => Value;
         post "/api/v1/runs/{run}/cancel" cancel_run "Stop a run and put back what it did." body CommentBody;
         post "/api/v1/runs/{run}/steps/{step}/approval" approve_step "Say yes or no to a step that waits for people." body ApprovalBody;
         post "/api/v1/runs/{run}/decision" decide_run "Decide about a parked run: was_done, redo or undo." body DecisionBody;
@@ -200,7 +200,8 @@ async fn preview_run(
 ) -> Answer<Value> {
     let draft = body.into_inner().draft(&path);
     let (plan, preview) = app.preview_run(&caller.0, &draft).await?;
-    Ok(Json(json!({"plan": plan, "preview": preview})))
+    let expected = app.forecast(&caller.0, &plan, None).await?;
+    Ok(Json(json!({"plan": plan, "preview": preview, "expected": expected})))
 }
 
 async fn start_run(
@@ -229,7 +230,9 @@ async fn list_runs(
 
 async fn get_run(app: Data<State>, caller: Caller, path: Path<String>) -> Answer<Value> {
     let detail = app.get_run(&caller.0, &path).await?;
+    let progress = app.progress_of(&caller.0, &detail).await?;
     Ok(Json(json!({
+        "progress": progress,
         "run": RunSummary::from(detail.run),
         "state": detail.state,
         "plan": detail.plan,

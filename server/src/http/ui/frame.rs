@@ -5,7 +5,7 @@ use std::sync::Arc;
 use switchback_store::{Environment, Role};
 
 use super::visit::Toast;
-use super::words::{When, iso, number};
+use super::words::{When, iso, number, plain_stamp};
 use crate::app::{App, EVERYWHERE, Who};
 
 /// The playbook behind the button at the top.
@@ -134,6 +134,11 @@ impl Frame {
     /// A moment, beside the time of this page.
     pub fn ago(&self, at: &i64) -> When {
         When { at: *at, now: self.now }
+    }
+
+    /// A moment as it is, for names that must differ.
+    pub fn stamp(&self, at: &i64) -> String {
+        plain_stamp(*at)
     }
 
     /// When the page was made, for machines.

@@ -5,6 +5,7 @@
 pub mod assets;
 mod bulk;
 mod clients;
+mod compare;
 mod diff_lines;
 mod docs;
 mod draft;
@@ -23,6 +24,7 @@ mod outage;
 mod overview;
 mod playbooks;
 mod projects;
+pub(crate) mod report_text;
 mod restore;
 mod rules;
 mod run;
@@ -121,6 +123,7 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/playbooks/{playbook}", get().to(playbooks::one))
         .route("/playbooks/{playbook}", post().to(playbooks::start))
         .route("/runs/{run}", get().to(run::page))
+        .route("/runs/{run}/compare", get().to(compare::page))
         .route("/runs/{run}/cancel", post().to(run::cancel))
         .route("/runs/{run}/undo", get().to(playbooks::undo))
         .route("/runs/{run}/undo", post().to(playbooks::start_undo))

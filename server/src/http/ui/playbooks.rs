@@ -18,6 +18,7 @@ use super::visit::{Visit, go};
 use super::words::{self, Words};
 use super::{Answer, UiError, ok, unprocessable};
 use crate::app::AppError;
+use crate::app::forecast::Forecast;
 use crate::app::playbooks::RunDraft;
 use crate::app::undo::UndoDraft;
 
@@ -62,6 +63,8 @@ struct StepLine {
     undoes: Words,
     danger: bool,
     needs_approval: bool,
+    /// How long it took in earlier runs.
+    expected: String,
 }
 
 #[derive(Template)]
@@ -95,6 +98,10 @@ struct PlaybookPage {
     faults: Faults,
     runs: Vec<RunLine>,
     typical: String,
+    /// How long earlier runs let one expect it to take.
+    expected: String,
+    /// Whether that would be too long.
+    too_long: bool,
 }
 
 impl PlaybookPage {
@@ -206,7 +213,8 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
     ok(&page)
 }
 
-async fn runs_of(
+/// The newest runs in an environment, of one playbook or of all.
+pub async fn runs_of(
     visit: &Visit,
     environment: &str,
     playbook: Option<&str>,
@@ -279,9 +287,13 @@ impl Shown {
         let Self { playbook, rehearsal, rehearsed, form, faults } = self;
         let frame = visit.frame(environment, "playbooks", playbook.title.as_str()).await?;
         let name = playbook.name.clone();
+        let forecast = match &rehearsal {
+            Some((plan, _)) => visit.forecast(&visit.who, plan, None).await?,
+            None => Forecast::default(),
+        };
         let (steps, requires, clients) = match &rehearsal {
             Some((_, preview)) => (
-                steps_of(preview),
+                steps_of(preview, &forecast),
                 requires_of(&playbook, preview),
                 known(&preview.clients, |n| words::number(*n)),
             ),
@@ -294,6 +306,8 @@ impl Shown {
             left: Vec::new(),
             deadline: words::duration(playbook.deadline_ms.cast_signed()),
             typical: typical(&runs.iter().collect::<Vec<_>>()),
+            expected: expected(forecast.p50_ms, forecast.p95_ms, forecast.from_runs),
+            too_long: forecast.exceeds_deadline,
             runs: runs.iter().map(RunLine::of).collect(),
             steps,
             requires,
@@ -322,8 +336,22 @@ fn known<T>(answer: &Known<T>, say: impl Fn(&T) -> String) -> String {
     }
 }
 
-fn steps_of(preview: &Preview) -> Vec<StepLine> {
+/// How long something took in earlier runs; empty without any.
+fn expected(p50_ms: Option<i64>, p95_ms: Option<i64>, from_runs: u64) -> String {
+    let (Some(p50), Some(p95)) = (p50_ms, p95_ms) else { return String::new() };
+    let (usual, slow) = (words::duration(p50), words::duration(p95));
+    let runs = words::count(from_runs, "earlier run");
+    format!("Usually {usual}, 95\u{202f}% within {slow}, from {runs}")
+}
+
+fn steps_of(preview: &Preview, forecast: &Forecast) -> Vec<StepLine> {
     let line = |step: &switchback_playbook::preview::StepPreview| StepLine {
+        expected: forecast
+            .steps
+            .iter()
+            .find(|one| one.id == step.id)
+            .map(|one| expected(one.p50_ms, one.p95_ms, one.from_runs))
+            .unwrap_or_default(),
         title: step.title.clone(),
         does: super::run_view::said_once(&step.title, &step.does),
         kind: step.kind.clone(),

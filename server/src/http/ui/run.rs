@@ -77,7 +77,8 @@ async fn part_of(visit: &Visit, id: &str) -> Result<(String, RunPart), UiError> 
     let environment = detail.run.environment.clone();
     let converged =
         |revision: u64| Converged::of(&visit.hub.convergence(&environment, Some(revision)));
-    let part = RunPart::of(&detail, converged, visit.clock.now());
+    let progress = visit.progress_of(&visit.who, &detail).await?;
+    let part = RunPart::of(&detail, progress, converged, visit.clock.now());
     Ok((detail.run.environment, part))
 }
 

@@ -9,6 +9,7 @@ use switchback_store::LogEntry;
 use super::live::Converged;
 use super::run_data::DataLine;
 use super::words::{self, Words};
+use crate::app::forecast::Progress;
 use crate::app::playbooks::RunDetail;
 
 /// Everything that the part shows.
@@ -28,6 +29,8 @@ pub struct RunPart {
     /// The share of the deadline that is used up, 0 to 100.
     pub used: f64,
     pub late: bool,
+    /// How far it is; absent when it is over, and when nobody can say.
+    pub progress: Option<ProgressLine>,
     pub steps: Vec<StepLine>,
     pub receipt: Option<String>,
     pub converged: Option<Converged>,
@@ -37,6 +40,16 @@ pub struct RunPart {
     pub parked_run: bool,
     /// What must not get lost.
     pub data: Vec<DataLine>,
+}
+
+/// How far a run is, as earlier ones let one expect.
+pub struct ProgressLine {
+    pub percent: u64,
+    /// When it will be over, in UTC milliseconds, for the script to count down.
+    pub until: Option<i64>,
+    pub left: String,
+    pub from: String,
+    pub late: bool,
 }
 
 /// One step.
@@ -113,7 +126,12 @@ pub fn state_words(state: &str) -> (String, &'static str) {
 
 impl RunPart {
     /// From everything about the run.
-    pub fn of(detail: &RunDetail, converged: impl Fn(u64) -> Converged, now: i64) -> Self {
+    pub fn of(
+        detail: &RunDetail,
+        progress: Option<Progress>,
+        converged: impl Fn(u64) -> Converged,
+        now: i64,
+    ) -> Self {
         let (run, plan, view) = (&detail.run, &detail.plan, &detail.view);
         let state = detail.state.as_str();
         let (state_word, tone) = state_words(state);
@@ -139,6 +157,7 @@ impl RunPart {
             deadline: words::duration(total),
             used: ((until - run.created_at) as f64 * 100.0 / total as f64).clamp(0.0, 100.0),
             late: until > run.deadline_at,
+            progress: progress.filter(|_| !is_over).map(|found| progress_line(&found, now)),
             steps: steps.map(|(step, view)| step_line(step, view, parked, is_over, now)).collect(),
             receipt: is_over.then(|| receipt(detail, converged.as_ref(), until - run.created_at)),
             converged,
@@ -159,6 +178,20 @@ impl RunPart {
     /// Since when the clock runs, for the script; empty when it has stopped.
     pub fn since(&self) -> String {
         if self.is_over { String::new() } else { self.at.to_string() }
+    }
+}
+
+fn progress_line(found: &Progress, now: i64) -> ProgressLine {
+    let from = match found.from_runs {
+        0 => "There is no earlier run to tell how long it takes.".to_owned(),
+        some => format!("As {} took", words::count(some, "earlier run")),
+    };
+    ProgressLine {
+        percent: found.percent,
+        until: found.left_ms.map(|ms| now + ms),
+        left: found.left_ms.map(words::duration).unwrap_or_default(),
+        from,
+        late: found.exceeds_deadline,
     }
 }
 
