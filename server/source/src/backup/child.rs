@@ -216,7 +216,7 @@ impl Program {
             return Ok(collected);
         }
         let words = target.without_secrets(&words);
-        if words.contains("connection to server") {
+        if words.contains("connection") {
             return Err(SourceError::Unreachable(format!("{name}: {words}")));
         }
         Err(SourceError::Refused(format!("{name} failed: {words}")))

@@ -16,7 +16,8 @@ use crate::error::SourceError;
 use crate::query::LOOK_EVERY;
 
 /// The app's own tables: not SQLite's, not what we keep ourselves.
-const OWN: &str = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> 'switchback_ledger'";
+const OWN: &str =
+    "tbl_name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND tbl_name NOT LIKE 'switchback\\_%' ESCAPE '\\'";
 
 /// A connection of its own; what it does ends when this is dropped.
 struct Session {
@@ -112,7 +113,10 @@ pub(super) async fn take(
         for table in there.iter().filter(|name| !scope.tables.contains(name)) {
             copy.run(source, format!("DROP TABLE {}", quote(table))).await?;
         }
-        copy.run(source, "DROP TABLE IF EXISTS switchback_ledger".to_owned()).await?;
+        let ours = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'switchback\\_%' ESCAPE '\\'";
+        for table in copy.texts(source, ours.to_owned()).await? {
+            copy.run(source, format!("DROP TABLE {}", quote(&table))).await?;
+        }
         copy.run(source, "VACUUM".to_owned()).await?;
     }
     let counts = copy.counts(source).await?;
@@ -206,8 +210,10 @@ async fn replace(source: &Source, session: &mut Session) -> Result<(), SourceErr
         session.run(source, numbers).await?;
     }
     // Indexes, triggers and views, once every table is there: triggers must not see the copying.
-    let rest = "SELECT type || char(10) || name FROM kept.sqlite_master WHERE type <> 'table' AND sql IS NOT NULL ORDER BY rowid";
-    for one in session.texts(source, rest.to_owned()).await? {
+    let rest = format!(
+        "SELECT type || char(10) || name FROM kept.sqlite_master WHERE type <> 'table' AND sql IS NOT NULL AND {OWN} ORDER BY rowid"
+    );
+    for one in session.texts(source, rest).await? {
         let (kind, name) = one.split_once('\n').unwrap_or_default();
         let text = format!(
             "SELECT sql FROM kept.sqlite_master WHERE type = '{kind}' AND name = {}",
