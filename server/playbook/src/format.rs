@@ -23,6 +23,7 @@
 //!     - {id: not_already, flag: auth_bypass, is: off, else: stop_ok}     # stop_ok | fail
 //!   preserve:                        # measured before the first step, after the last, after an undo
 //!     - {id: receipts, source: shop, table: receipts, key: id, rule: no_loss}
+//!     - {id: fresh, check: backup.age, source: shop, max: 24h}           # the newest verified backup
 //!   steps:
 //!     - id: bypass_on
 //!       title: Let everybody in
@@ -122,12 +123,31 @@ pub struct Retry {
 pub struct Require {
     /// Its name, unique among the preconditions.
     pub id: String,
-    /// The flag that is looked at.
-    pub flag: String,
-    /// Whether it must be on.
-    pub on: bool,
+    /// What is looked at.
+    #[serde(flatten)]
+    pub wanted: Wanted,
     /// When it is not so.
     pub otherwise: Otherwise,
+}
+
+/// What a precondition looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Wanted {
+    /// A flag.
+    Flag {
+        /// Its key.
+        flag: String,
+        /// Whether it must be on.
+        on: bool,
+    },
+    /// The newest verified backup of a data source.
+    BackupAge {
+        /// The data source.
+        source: String,
+        /// How old it may be, in milliseconds.
+        max_ms: u64,
+    },
 }
 
 /// A kind's name and its parameters, as they stand in the file.
@@ -326,30 +346,58 @@ fn require(reader: &mut Reader, node: &Node) -> Vec<Require> {
     let mut found: Vec<Require> = Vec::new();
     for (index, item) in reader.list(node, "spec.require").iter().enumerate() {
         let path = format!("spec.require[{index}]");
-        let keys = ["id", "flag", "is", "else"];
-        let Some(map) = reader.map(item, &path, &keys, &["expr", "check", "max"]) else { continue };
+        let keys = ["id", "flag", "is", "check", "source", "max", "else"];
+        let Some(map) = reader.map(item, &path, &keys, &["expr"]) else { continue };
         let id = reader.name(map, &path, "id");
-        let flag = reader.required(map, &path, "flag", 100);
-        if let Some(text) = &flag
-            && let Err(error) = switchback_core::model::FlagKey::try_from(text.as_str())
-        {
-            reader.fault(item, &join(&path, "flag"), error.to_string(), "");
-        }
-        let is = [("on", true), ("off", false), ("true", true), ("false", false)];
-        if map.get("is").is_none() {
-            reader.fault(item, &path, "`is` is missing", "on or off");
-        }
-        let on = reader.word(map, &path, "is", &is);
+        let wanted = match map.get("check") {
+            Some(_) => backup_age(reader, map, &path),
+            None => flag_state(reader, map, &path),
+        };
         let words = [("stop_ok", Otherwise::StopOk), ("fail", Otherwise::Fail)];
         let otherwise = reader.word(map, &path, "else", &words).unwrap_or(Otherwise::Fail);
-        if let (Some(id), Some(flag), Some(on)) = (id, flag, on) {
+        if let (Some(id), Some(wanted)) = (id, wanted) {
             if found.iter().any(|other| other.id == id) {
                 reader.fault(item, &path, format!("the id `{id}` is taken"), "");
             }
-            found.push(Require { id, flag, on, otherwise });
+            found.push(Require { id, wanted, otherwise });
         }
     }
     found
+}
+
+fn flag_state(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Wanted> {
+    for key in ["source", "max"] {
+        if let Some(node) = map.get(key) {
+            reader.fault(node, &join(path, key), "it goes with `check: backup.age`", "");
+        }
+    }
+    let flag = reader.required(map, path, "flag", 100);
+    if let Some(text) = &flag
+        && let Err(error) = switchback_core::model::FlagKey::try_from(text.as_str())
+    {
+        reader.fault(map.node, &join(path, "flag"), error.to_string(), "");
+    }
+    if map.get("is").is_none() {
+        reader.fault(map.node, path, "`is` is missing", "on or off");
+    }
+    let is = [("on", true), ("off", false), ("true", true), ("false", false)];
+    let on = reader.word(map, path, "is", &is);
+    Some(Wanted::Flag { flag: flag?, on: on? })
+}
+
+fn backup_age(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Wanted> {
+    for key in ["flag", "is"] {
+        if let Some(node) = map.get(key) {
+            reader.fault(node, &join(path, key), "a check looks at no flag", "");
+        }
+    }
+    reader.word(map, path, "check", &[("backup.age", ())]);
+    let source = reader.required(map, path, "source", 60);
+    if map.get("max").is_none() {
+        reader.fault(map.node, path, "`max` is missing", "how old the backup may be, such as 24h");
+    }
+    let max = reader.duration(map, path, "max");
+    Some(Wanted::BackupAge { source: source?, max_ms: max? })
 }
 
 fn all_steps(reader: &mut Reader, spec: Entries<'_>) -> Vec<Step> {

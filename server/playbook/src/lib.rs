@@ -6,6 +6,7 @@
 //! [`runner::drive`] with a lease, again and again if need be, until it says how the run ended.
 #![warn(missing_docs)]
 
+pub mod backups;
 pub mod expr;
 pub mod format;
 pub mod inputs;
@@ -19,6 +20,7 @@ pub mod preserve;
 pub mod preview;
 pub mod problem;
 pub mod read;
+mod require;
 pub mod runner;
 pub mod state;
 pub mod steps;

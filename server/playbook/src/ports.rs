@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use switchback_core::model::{FlagState, Millis, Revision, ValueType};
 
+use crate::backups::Backups;
 use crate::journal::{Journal, Lease, NewEntry};
 use crate::preserve::Preserve;
 
@@ -360,6 +361,8 @@ pub struct World {
     pub sources: Arc<dyn Sources>,
     /// What must not get lost.
     pub preservation: Arc<dyn Preservation>,
+    /// Their backups.
+    pub backups: Arc<dyn Backups>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Watchers.

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::journal::Lease;
 use crate::plan::{Condition, Plan};
 use crate::ports::World;
-use crate::steps::{self, Answer, At, Effect, Overlay, Undo, flags};
+use crate::require;
+use crate::steps::{self, Answer, At, Effect, Overlay, Undo};
 
 /// What a run of the plan would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -128,10 +129,8 @@ pub async fn dry_run(plan: &Plan, world: &World) -> Preview {
 async fn require(plan: &Plan, world: &World) -> Vec<RequirePreview> {
     let mut found = Vec::new();
     for require in &plan.require {
-        let holds = match world.flags.read(&plan.environment, &require.flag).await {
-            Ok(flag) => {
-                Answer::Known(flags::is_on(&flag.state, world.clock.now_ms()) == require.on)
-            }
+        let holds = match require::look(require, plan, world).await {
+            Ok((holds, _)) => Answer::Known(holds),
             Err(error) => Answer::Unknown(error.to_string()),
         };
         found.push(RequirePreview { id: require.id.clone(), holds });

@@ -10,8 +10,9 @@ use crate::journal::{Lease, NewEntry, Phase, RunRecord};
 use crate::next_move::{Move, next_move};
 use crate::plan::{PLAN_VERSION, PlannedStep};
 use crate::ports::{PortError, World};
+use crate::require;
 use crate::state::{Ending, RunState, RunView};
-use crate::steps::{self, At, Check, Ran, StepError, StepKind, flags};
+use crate::steps::{self, At, Check, Ran, StepError, StepKind};
 
 /// How often the lease is renewed, in milliseconds; it lives for 5,000.
 pub const RENEW_EVERY_MS: u64 = 1_000;
@@ -162,13 +163,9 @@ impl Driver<'_> {
 
     async fn require(&self, record: &RunRecord, index: usize) -> Result<(), DriveError> {
         let Some(require) = record.plan.require.get(index) else { return Ok(()) };
-        let read = self.world.flags.read(&record.plan.environment, &require.flag).await;
-        let (phase, says) = match read {
-            Ok(flag) => {
-                let on = flags::is_on(&flag.state, self.world.clock.now_ms());
-                let phase = if on == require.on { Phase::Verified } else { Phase::Unverified };
-                (phase, format!("`{}` is {}", require.flag, if on { "on" } else { "off" }))
-            }
+        let (phase, says) = match require::look(require, &record.plan, self.world).await {
+            Ok((true, says)) => (Phase::Verified, says),
+            Ok((false, says)) => (Phase::Unverified, says),
             Err(error @ PortError::NotFound(_)) => (Phase::Unverified, error.to_string()),
             Err(error) => return Err(journal_error(error)),
         };
@@ -330,7 +327,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Runs a forward effect within its time and the run's; a read-only one also ends with a cancel.
+    /// Runs a forward effect within its time and the run's; one that may be cut off also ends with a cancel.
     async fn limited<T>(
         &self,
         record: &RunRecord,
@@ -345,7 +342,7 @@ impl Driver<'_> {
             OnDeadline::Pause | OnDeadline::Continue => u64::MAX,
         };
         let limit = timeout_ms.min(left);
-        if !kind.read_only() {
+        if !kind.stoppable() {
             return Ok(self.within(kind, limit, effect).await);
         }
         tokio::select! {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::sync::Mutex;
@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_mins(5);
 const IDLE_IN_TRANSACTION_MS: &str = "60000";
 
 /// Which database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
     /// PostgreSQL.
@@ -65,6 +65,11 @@ impl Source {
     /// A source that is not connected yet.
     pub fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self { settings, pool: Mutex::default() })
+    }
+
+    /// A source that is connected to another database than its settings name.
+    pub(crate) fn with_pool(settings: Settings, pool: Pool) -> Self {
+        Self { settings, pool: Mutex::new(Some(pool)) }
     }
 
     /// Its settings.
@@ -142,7 +147,7 @@ impl Source {
         self.pool.lock().await.take();
     }
 
-    fn connect(&self, address: &str) -> Result<Pool, SourceError> {
+    pub(crate) fn connect(&self, address: &str) -> Result<Pool, SourceError> {
         let connections = self.settings.connections_max;
         if address.starts_with("postgres://") || address.starts_with("postgresql://") {
             let unreadable = |_| SourceError::Credentials("the address cannot be read".to_owned());

@@ -4,6 +4,7 @@
 //! when a connection is made. No error of this crate says more of them than that name.
 #![warn(missing_docs)]
 
+mod backup;
 mod connect;
 mod error;
 mod exec;
@@ -14,6 +15,7 @@ mod settings;
 mod snapshot;
 mod survey;
 
+pub use backup::{Count, Look, Proof, Scope, Shelf, Space, Taken};
 pub use connect::{Dialect, Source, Tested};
 pub use error::SourceError;
 pub use exec::{Executed, Rehearsed, Work};

@@ -46,6 +46,9 @@ pub struct Settings {
     /// Rows that a query may give, 1 to 1,000,000.
     #[serde(default = "rows_max")]
     pub rows_max: u64,
+    /// Where the address of another PostgreSQL server is whose databases prove backups; otherwise its own server does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<Credentials>,
 }
 
 fn connections_max() -> u32 {

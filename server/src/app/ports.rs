@@ -31,9 +31,9 @@ use crate::live::News;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The ports of one run; of a dry run when `run` is `None`.
-struct Ports {
-    app: Arc<App>,
-    run: Option<RunRow>,
+pub(super) struct Ports {
+    pub(super) app: Arc<App>,
+    pub(super) run: Option<RunRow>,
     /// When each step's effect began, for the log's durations.
     began: Mutex<BTreeMap<String, Millis>>,
 }
@@ -50,13 +50,14 @@ pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
         http: ports.clone(),
         sources: ports.clone(),
         preservation: ports.clone(),
+        backups: ports.clone(),
         clock: ports.clone(),
         progress: ports,
     }
 }
 
 impl Ports {
-    fn who(&self) -> Who {
+    pub(super) fn who(&self) -> Who {
         let name = self.run.as_ref().map_or("switchback", |run| run.requested_by.as_str());
         let mut who = Who::with_role(name, store::Role::Admin);
         who.run_id = self.run.as_ref().map(|run| run.id.clone());
@@ -119,7 +120,7 @@ fn fence_of(lease: &Lease) -> store::Lease {
     store::Lease { run_id: lease.run_id.clone(), epoch: lease.epoch }
 }
 
-fn port_error(error: StoreError) -> PortError {
+pub(super) fn port_error(error: StoreError) -> PortError {
     match error {
         StoreError::Fenced { .. } => PortError::Fenced,
         StoreError::NotFound { kind, key } => PortError::NotFound(format!("{kind} `{key}`")),
@@ -424,7 +425,7 @@ impl Sources for Ports {
 }
 
 impl Ports {
-    async fn source(&self, name: &str) -> Result<Arc<Source>, PortError> {
+    pub(super) async fn source(&self, name: &str) -> Result<Arc<Source>, PortError> {
         self.app.source(name).await.map_err(|error| match error {
             AppError::Unavailable(error) => port_error(error),
             error => PortError::Refused(error.to_string()),
@@ -456,7 +457,7 @@ fn changed(executed: Executed) -> Changed {
     Changed { rows, statements }
 }
 
-fn source_error(name: &str, error: &SourceError) -> PortError {
+pub(super) fn source_error(name: &str, error: &SourceError) -> PortError {
     let message = format!("data source `{name}`: {error}");
     match error {
         SourceError::Conflict(_) => PortError::Conflict(message),

@@ -115,5 +115,6 @@ impl App {
         if let Err(error) = swept.await {
             tracing::warn!(error = %error, "old rows could not be swept; the next sweep will");
         }
+        self.sweep_backups().await;
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per command group. Without a command it serves.
 
 mod apply;
+mod backup;
 mod change;
 mod client;
 mod config;
@@ -119,6 +120,13 @@ enum Command {
         #[command(subcommand)]
         command: source::Command,
     },
+    /// Backups of data sources: list, take, prove.
+    Backup {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: backup::Command,
+    },
     /// What is on, who is connected, what is open.
     Status {
         #[command(flatten)]
@@ -233,6 +241,9 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Source { target, command }) => {
             in_runtime(source::run(target.client(&variables)?, command))
+        }
+        Some(Command::Backup { target, command }) => {
+            in_runtime(backup::run(target.client(&variables)?, command))
         }
         Some(Command::Status { target, query }) => {
             in_runtime(status::run(target.client(&variables)?, query))

@@ -374,7 +374,7 @@ fn steps_of(detail: &Value) -> Vec<String> {
 }
 
 /// Follows a run to its end, printing each step's state when it changes.
-async fn watch(client: &Client, id: &str) -> Outcome {
+pub async fn watch(client: &Client, id: &str) -> Outcome {
     let mut seen: Vec<String> = Vec::new();
     let mut outages = 0;
     let mut share = String::new();

@@ -53,6 +53,9 @@ pub struct Wanted {
     /// Rows that a query may give.
     #[arg(long)]
     rows_max: Option<u64>,
+    /// Where the address of another PostgreSQL server is whose databases prove backups.
+    #[arg(long, value_name = "env:NAME|file:PATH")]
+    scratch: Option<String>,
     /// Why.
     #[arg(long, short, default_value = "")]
     reason: String,
@@ -131,6 +134,7 @@ async fn set(client: &Client, wanted: Wanted) -> Outcome {
     if let Some(object) = settings.as_object_mut() {
         let given = limits.into_iter().filter_map(|(field, value)| Some((field, value?)));
         object.extend(given.map(|(field, value)| (field.to_owned(), json!(value))));
+        object.extend(wanted.scratch.as_ref().map(|place| ("scratch".to_owned(), json!(place))));
     }
     let body = json!({"settings": settings, "reason": reason});
     let made = client.send(Method::PUT, &format!("/data-sources/{name}"), Some(body)).await?;

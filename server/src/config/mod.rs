@@ -30,6 +30,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// A folder with playbooks and incident templates of your own, beside the shipped ones.
     pub runbooks_dir: Option<PathBuf>,
+    /// Backups of data sources.
+    pub backup: Backup,
     /// The stream to the apps.
     pub stream: Stream,
     /// Other systems' SDKs.
@@ -49,6 +51,16 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where backups of data sources lie, and what makes them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backup {
+    /// The folder; `backups` in `data_dir` when not set. Several nodes share one.
+    pub dir: Option<PathBuf>,
+    /// The folder with `pg_dump` and `pg_restore`; otherwise the path, then where Debian keeps them.
+    pub pg_bin_dir: Option<PathBuf>,
 }
 
 /// Limits and rhythm of the stream.
@@ -111,6 +123,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             trusted_proxies: Vec::new(),
             runbooks_dir: None,
+            backup: Backup::default(),
             stream: Stream::default(),
             compat: Compat::default(),
             sign_in: SignIn::default(),
@@ -183,7 +196,7 @@ const OTHER_VARIABLES: &[&str] = &[
     "SWITCHBACK_INIT_FRONTEND_TOKENS",
 ];
 const TEST_PREFIX: &str = "SWITCHBACK_TEST_";
-const OPTIONAL_KEYS: &[&str] = &["runbooks_dir"];
+const OPTIONAL_KEYS: &[&str] = &["runbooks_dir", "backup.dir", "backup.pg_bin_dir"];
 
 /// Reads the file (if given, or `switchback.toml` if there), lays the environment over it, then the
 /// command line's own values.

@@ -4,6 +4,7 @@
 //! `change_log` or `rollback_log` are in the same transaction, always.
 #![warn(missing_docs)]
 
+mod backups;
 mod changes;
 mod data_sources;
 mod db;
@@ -28,6 +29,7 @@ mod usage;
 mod users;
 mod visits;
 
+pub use backups::BackupRow;
 pub use changes::{Change, ChangeFilter, Stamp};
 pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};
@@ -84,6 +86,7 @@ impl Store {
     /// Every statement of this crate, so that a test can prepare each on both databases.
     pub fn statements() -> impl Iterator<Item = &'static str> {
         [
+            backups::ALL,
             changes::ALL,
             data_sources::ALL,
             environments::ALL,

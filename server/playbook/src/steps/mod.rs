@@ -42,6 +42,9 @@ kinds! {
     probe_sql,
     sql_exec,
     sql_restore,
+    backup_take,
+    backup_verify,
+    backup_restore,
     log,
 }
 
@@ -359,6 +362,10 @@ pub trait StepKind: Send + Sync {
     /// Commits its outcome with its effect, so the runner lets it finish rather than cut it off.
     fn commits_itself(&self) -> bool {
         false
+    }
+    /// May be cut off when the run is cancelled: what it has begun is dropped without a trace.
+    fn stoppable(&self) -> bool {
+        self.read_only()
     }
     /// Checks the values and says in words what will happen. Pure.
     fn resolve(&self, fields: &Fields<'_>) -> Result<Resolved, Fault>;

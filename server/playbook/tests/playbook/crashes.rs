@@ -14,7 +14,9 @@ const STEPS: &str = "\
 - {id: six, flag.ack: {at_least: 90%, within: 1s}}
 - {id: seven, probe.http: {url: 'http://app.test/'}, verify: {probe.sql: {source: shop, sql: SELECT 1, expect: 1}}}
 - {id: eight, log: {message: hello}}
-- {id: nine, notify.in_app: {title: t, message: m}}";
+- {id: nine, notify.in_app: {title: t, message: m}}
+- {id: ten, backup.take: {source: shop}}
+- {id: eleven, backup.verify: {of: ten}}";
 
 const SPEC: &str = "\
 deadline: 10m

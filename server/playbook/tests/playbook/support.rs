@@ -7,6 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use switchback_core::model::{FlagState, Millis, Revision, ValueType};
+use switchback_playbook::backups::{
+    Backup, BackupCheck, BackupSpace, BackupWish, Backups, Verified,
+};
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::plan::Plan;
 use switchback_playbook::ports::*;
@@ -51,6 +54,8 @@ pub struct Inner {
     pub sql: Vec<String>,
     /// Rows of the app's only table.
     pub rows: u64,
+    /// Sources by key.
+    pub backups: BTreeMap<String, String>,
     pub connected: u64,
     pub acked: u64,
     /// Operations so far: each commit and each effect is one.
@@ -97,6 +102,7 @@ impl Fake {
             http: Arc::new(self.clone()),
             sources: Arc::new(self.clone()),
             preservation: Arc::new(self.clone()),
+            backups: Arc::new(self.clone()),
             clock: Arc::new(clock.clone()),
             progress: Arc::new(self.clone()),
         }
@@ -389,6 +395,66 @@ impl Preservation for Fake {
             let holds = before["rows"].as_u64().unwrap() <= inner.rows;
             Ok(Look { holds, says: "looked at again".into(), detail: Map::new() })
         })
+    }
+}
+
+#[async_trait]
+impl Backups for Fake {
+    async fn space(&self, _: &BackupWish) -> Result<BackupSpace, PortError> {
+        Ok(BackupSpace { database_bytes: 1_000, free_bytes: 100 })
+    }
+
+    async fn take(&self, key: &str, wish: &BackupWish) -> Result<Backup, PortError> {
+        self.operate(None, |inner| {
+            inner.backups.entry(key.into()).or_insert_with(|| wish.source.clone());
+            Ok(backup(key, &wish.source))
+        })
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<Backup>, PortError> {
+        Ok(self.with(|inner| inner.backups.get(key).map(|source| backup(key, source))))
+    }
+
+    async fn get(&self, id: &str) -> Result<Backup, PortError> {
+        let found = Backups::find(self, id).await?;
+        found.ok_or_else(|| PortError::NotFound(format!("backup `{id}`")))
+    }
+
+    async fn latest(&self, source: &str, _: bool) -> Result<Option<Backup>, PortError> {
+        Ok(self.with(|inner| {
+            let found = inner.backups.iter().find(|(_, of)| *of == source);
+            found.map(|(key, source)| backup(key, source))
+        }))
+    }
+
+    async fn verify(&self, _: &str, _: &[BackupCheck]) -> Result<Verified, PortError> {
+        Ok(Verified { restore_ms: 10, age_ms: 1_000, tables: 1, rows: 3 })
+    }
+
+    async fn restore(&self, key: &str, before: &str, id: &str) -> Result<Backup, PortError> {
+        let source = self.get(id).await?.source;
+        self.operate(None, |inner| {
+            inner.scripts.insert(key.into());
+            inner.backups.insert(before.into(), source.clone());
+            Ok(backup(before, &source))
+        })
+    }
+
+    async fn was_restored(&self, key: &str, _: &str) -> Result<Option<bool>, PortError> {
+        Ok(Some(self.with(|inner| inner.scripts.contains(key))))
+    }
+}
+
+/// A backup whose id is its key.
+fn backup(key: &str, source: &str) -> Backup {
+    Backup {
+        id: key.into(),
+        source: source.into(),
+        file: format!("{source}.dump"),
+        bytes: 100,
+        rows: 3,
+        created_at: 0,
+        verified_at: Some(0),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The management API under `/api/v1`, by noun.
 
+pub mod backups;
 pub mod environments;
 pub mod flags;
 pub mod incidents;
@@ -26,6 +27,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         incidents::endpoints(),
         log::endpoints(),
         sources::endpoints(),
+        backups::endpoints(),
         tokens::endpoints(),
         people::endpoints(),
     ]

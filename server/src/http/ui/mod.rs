@@ -3,6 +3,7 @@
 #![expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
 
 pub mod assets;
+mod backups;
 mod bulk;
 mod clients;
 mod compare;
@@ -90,6 +91,8 @@ fn settings_routes(config: &mut web::ServiceConfig) {
         .route("/settings/sources", get().to(sources::page))
         .route("/settings/sources", post().to(sources::put))
         .route("/settings/sources/{source}/test", post().to(sources::test))
+        .route("/settings/sources/{source}/backups", get().to(backups::page))
+        .route("/settings/sources/{source}/backups", post().to(backups::start))
         .route("/settings/sources/{source}/remove", post().to(sources::remove))
         .route("/settings/environments", get().to(settings::environments))
         .route("/settings/environments", post().to(settings::make_environment))

@@ -6,10 +6,11 @@ use actix_web::web::Path;
 use askama::Template;
 use serde_json::{Value, json};
 use switchback_playbook::Preview;
-use switchback_playbook::format::Playbook;
+use switchback_playbook::format::{Playbook, Wanted};
 use switchback_playbook::inputs::{Input, InputType};
 use switchback_playbook::plan::Plan;
 use switchback_playbook::steps::Answer as Known;
+use switchback_playbook::units::duration_words;
 use switchback_store::{RunFilter, RunRow};
 
 use super::fields::{Faults, Fields};
@@ -401,8 +402,15 @@ fn requires_of(playbook: &Playbook, preview: &Preview) -> Vec<(String, &'static 
     let pairs = playbook.require.iter().zip(&preview.require);
     pairs
         .map(|(require, found)| {
-            let word = if require.on { "on" } else { "off" };
-            let text = format!("{} is {word}", require.flag);
+            let text = match &require.wanted {
+                Wanted::Flag { flag, on } => {
+                    format!("{flag} is {}", if *on { "on" } else { "off" })
+                }
+                Wanted::BackupAge { source, max_ms } => {
+                    let max = duration_words(*max_ms);
+                    format!("{source} has a verified backup that is no older than {max}")
+                }
+            };
             match &found.holds {
                 Known::Known(true) => (text, "good", "holds now".to_owned()),
                 Known::Known(false) => (text, "warn", "does not hold now".to_owned()),

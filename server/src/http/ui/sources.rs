@@ -20,9 +20,10 @@ const LIMITS: [(&str, &str, &str); 4] = [
     ("lock_timeout_ms", "It may wait for a lock", "ms"),
     ("rows_max", "A query may give", "rows"),
 ];
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "name",
     "credentials",
+    "scratch",
     "access",
     "connections_max",
     "statement_timeout_ms",
@@ -143,6 +144,7 @@ pub async fn put(visit: Visit, form: Fields) -> Answer {
     let settings = || -> Result<Settings, AppError> {
         let credentials: Result<Credentials, String> =
             form.text("credentials").to_owned().try_into();
+        let scratch = form.some("scratch").map(Credentials::try_from);
         Ok(Settings {
             name: form.text("name").to_owned(),
             description: form.text("description").to_owned(),
@@ -152,6 +154,7 @@ pub async fn put(visit: Visit, form: Fields) -> Answer {
             statement_timeout_ms: form.number("statement_timeout_ms")?,
             lock_timeout_ms: form.number("lock_timeout_ms")?,
             rows_max: form.number("rows_max")?,
+            scratch: scratch.transpose().map_err(|why| AppError::invalid("scratch", why))?,
         })
     };
     let made = match settings() {
