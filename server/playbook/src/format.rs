@@ -28,7 +28,7 @@
 //!     - id: bypass_on
 //!       title: Let everybody in
 //!       flag.set: {key: auth_bypass, value: true}       # exactly one kind
-//!       expires: 4h                  # flag.set only: it goes off by itself
+//!       expires: 4h                  # a flag goes off by itself; another kind is undone by itself
 //!       if: inputs.eta != '0s'       # may also read steps.<earlier id>.state
 //!       timeout: 10s                 # one attempt; default by kind
 //!       retry: {times: 3, backoff: 1s}
@@ -184,6 +184,8 @@ pub struct Step {
     pub verify: Option<Call>,
     /// Waits for people first: the parameters of `approve`.
     pub approve: Option<Node>,
+    /// So long after the run it is taken back by itself, in milliseconds. A flag knows its expiry itself.
+    pub expires_ms: Option<u64>,
 }
 
 /// A playbook, as it stands in the file.
@@ -476,10 +478,23 @@ fn step(reader: &mut Reader, node: &Node, path: &str) -> Option<Step> {
     };
     let words =
         [("stop", OnError::Stop), ("compensate", OnError::Stop), ("continue", OnError::Continue)];
+    let expires_itself = steps::find(&call.kind)
+        .is_none_or(|kind| kind.fields().iter().any(|field| field.name == "expires"));
+    if let Some(node) = map.get("expires").filter(|_| !expires_itself)
+        && steps::find(&call.kind).is_some_and(|kind| !kind.can_undo())
+    {
+        let message = format!("`{}` has no undo, so it cannot expire", call.kind);
+        reader.fault(node, &join(path, "expires"), message, "");
+    }
     Some(Step {
         at: node.at,
         title: reader.optional(map, path, "title", 120),
-        call: with_expiry(call, map.get("expires"), reader, path),
+        expires_ms: if expires_itself { None } else { reader.duration(map, path, "expires") },
+        call: if expires_itself {
+            with_expiry(call, map.get("expires"), reader, path)
+        } else {
+            call
+        },
         condition: map.get("if").cloned(),
         timeout_ms: reader.duration(map, path, "timeout"),
         retry: map.get("retry").map(|node| retry(reader, node, path)).unwrap_or_default(),

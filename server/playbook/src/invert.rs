@@ -38,11 +38,25 @@ struct Back {
     params: Value,
 }
 
+/// Which steps are taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// Those that expire.
+    Expiring,
+}
+
 /// Writes the playbook that takes a run back.
 ///
 /// # Errors
 /// A sentence: the run changed nothing that can be taken back, or holds a text that a playbook cannot say.
-pub fn invert(run_id: &str, plan: &Plan, entries: &[Entry]) -> Result<Inverted, String> {
+pub fn invert(
+    run_id: &str,
+    plan: &Plan,
+    entries: &[Entry],
+    which: Which,
+) -> Result<Inverted, String> {
     let view = RunView::of(plan, entries);
     let flags = flags_of(entries);
     let mut backs: Vec<Back> = Vec::new();
@@ -52,6 +66,9 @@ pub fn invert(run_id: &str, plan: &Plan, entries: &[Entry]) -> Result<Inverted, 
             seen.state,
             StepState::Done | StepState::Verified | StepState::Unverified | StepState::UndoFailed
         );
+        if which == Which::Expiring && step.expires_ms.is_none() {
+            continue;
+        }
         let Some(done) = seen.output.as_ref().filter(|_| left_it) else { continue };
         if let Some((key, (first, last))) =
             flags.iter().find(|(_, (first, _))| first.step_id == step.id)
@@ -97,7 +114,8 @@ pub fn invert(run_id: &str, plan: &Plan, entries: &[Entry]) -> Result<Inverted, 
     }
     backs.reverse();
     let name: String = format!("undo-{}", plan.playbook).chars().take(60).collect();
-    let yaml = file(run_id, plan, &name, &backs, !flags.is_empty(), &left);
+    let has_flags = backs.iter().any(|back| back.kind == "flag.restore");
+    let yaml = file(run_id, plan, &name, &backs, has_flags, &left);
     Ok(Inverted { name, yaml, left, steps: backs.len() })
 }
 

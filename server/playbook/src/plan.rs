@@ -105,6 +105,9 @@ pub struct PlannedStep {
     pub undo: Undo,
     /// What is looked at afterwards.
     pub verify: Option<PlannedCheck>,
+    /// So long after the run it is taken back by itself, in milliseconds, unless somebody renews it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
 }
 
 /// A playbook, ready to run in one environment.
@@ -288,6 +291,7 @@ impl Filler<'_> {
             does: resolved.does,
             undoes: resolved.undoes,
             verify,
+            expires_ms: step.expires_ms,
         })
     }
 

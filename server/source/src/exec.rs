@@ -196,7 +196,7 @@ impl Source {
         Ok(Rehearsed { executed, warnings })
     }
 
-    async fn run_all(
+    pub(crate) async fn run_all(
         &self,
         tx: &mut Tx,
         statements: &[Statement],

@@ -49,6 +49,9 @@ pub struct Settings {
     /// Where the address of another PostgreSQL server is whose databases prove backups; otherwise its own server does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<Credentials>,
+    /// The environment whose flags are mirrored into it; it must allow writing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
 }
 
 fn connections_max() -> u32 {
@@ -76,9 +79,14 @@ impl Settings {
             ("lock_timeout_ms", self.lock_timeout_ms, 10, 60_000),
             ("rows_max", self.rows_max, 1, 1_000_000),
         ];
+        let reads = self.mirror.is_some() && self.access == Access::ReadOnly;
+        let refused = reads.then(|| {
+            ("mirror", "flags can only be mirrored into a source that may be written to".to_owned())
+        });
         let outside = limits.into_iter().filter(|(_, is, low, high)| is < low || is > high);
         outside
             .map(|(field, is, low, high)| (field, format!("{is} is not between {low} and {high}")))
+            .chain(refused)
             .collect()
     }
 }

@@ -19,6 +19,7 @@ pub mod ids;
 pub mod impact;
 pub mod incidents;
 pub mod log;
+pub mod mirror;
 pub mod moments;
 pub mod playbooks;
 pub mod ports;
@@ -84,6 +85,7 @@ pub struct App {
     pub(crate) emergency: EmergencyJournal,
     pub(crate) sessions: SessionCache,
     pub(crate) sources: sources::Sources,
+    pub(crate) mirrors: mirror::Mirrors,
     pub(crate) visits: visits::Seen,
     pub(crate) contexts: contexts::Recent,
     pub(crate) usage: usage::Counts,
@@ -125,6 +127,7 @@ impl App {
             sessions: SessionCache::default(),
             brake: SignInBrake::new(config.sign_in.free_attempts),
             sources: sources::Sources::default(),
+            mirrors: mirror::Mirrors::default(),
             visits: visits::Seen::default(),
             contexts: contexts::Recent::default(),
             usage: usage::Counts::default(),

@@ -17,6 +17,7 @@ use switchback_store::{
 use super::App;
 use super::error::{AppError, Wrong};
 use super::ports::{to_entry, world};
+use super::undo::expires_ms;
 use super::who::{EVERYWHERE, Who, role_name};
 use crate::live::News;
 use crate::metrics::Outcome;
@@ -152,6 +153,11 @@ impl App {
             requested_by: who.name.clone(),
             created_at: now,
             deadline_at: now + plan.deadline_ms.cast_signed(),
+            undoes: noted.get("undoes").and_then(Value::as_str).map(str::to_owned),
+            // Late enough for the run itself; its end brings it forward.
+            expires_at: expires_ms(&plan).map(|ms| {
+                now.saturating_add_unsigned(ms.saturating_add(plan.deadline_ms.saturating_mul(2)))
+            }),
         };
         let mut detail = json!({
             "playbook": run.playbook, "plan_sha256": sha256, "trigger": run.trigger,
@@ -241,6 +247,9 @@ impl App {
                 let outcome = RunState::from(ending).as_str().to_owned();
                 tracing::info!(run.id = id, "run of `{playbook}` ended: {outcome}");
                 self.metrics.runs.get_or_create(&Outcome { playbook, outcome }).inc();
+                if let Err(error) = self.on_run_over(&id).await {
+                    tracing::error!(run.id = id, error = %error, "what follows the run is not arranged; the next look will");
+                }
             }
             Err(DriveError::Fenced) => {
                 tracing::warn!(run.id = id, "another node drives this run now");
@@ -264,6 +273,7 @@ impl App {
                 }
                 Err(error) => tracing::debug!(error = %error, "runs cannot be looked up"),
             }
+            self.undo_expired().await;
             tokio::select! {
                 () = self.runner.notified() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}

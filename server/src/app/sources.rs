@@ -11,7 +11,9 @@ use switchback_store::{DataSourceRow, Role};
 use super::App;
 use super::environments::check_key;
 use super::error::{AppError, Wrong};
+use super::mirror::MirrorStatus;
 use super::who::{EVERYWHERE, Who};
+use crate::live::News;
 
 /// Connections by name; made anew when a source's settings change.
 #[derive(Debug, Default)]
@@ -26,6 +28,9 @@ pub struct SourceView {
     pub updated_at: Millis,
     /// By whom.
     pub updated_by: String,
+    /// How far its mirror of flags is, as this node knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorStatus>,
 }
 
 /// Whether a data source answers.
@@ -43,11 +48,31 @@ impl App {
     /// Data sources, by name.
     pub async fn list_sources(&self, who: &Who) -> Result<Vec<SourceView>, AppError> {
         who.must(Role::Viewer, EVERYWHERE, "look at data sources")?;
-        self.store.list_data_sources().await?.into_iter().map(view).collect()
+        let rows = self.store.list_data_sources().await?;
+        let with_mirror = |row| {
+            let source = view(row)?;
+            let mirror = self.mirror_of(&source.settings.name);
+            Ok(SourceView { mirror, ..source })
+        };
+        rows.into_iter().map(with_mirror).collect()
     }
 
-    /// Makes or changes a data source.
+    /// Makes or changes a data source. Its mirror of flags stays unless another is given.
     pub async fn put_source(
+        &self,
+        who: &Who,
+        mut settings: Settings,
+        reason: &str,
+    ) -> Result<SourceView, AppError> {
+        if settings.mirror.is_none()
+            && let Ok(row) = self.store.get_data_source(&settings.name).await
+        {
+            settings.mirror = view(row)?.settings.mirror;
+        }
+        self.keep_source(who, settings, reason).await
+    }
+
+    async fn keep_source(
         &self,
         who: &Who,
         settings: Settings,
@@ -61,10 +86,31 @@ impl App {
         if !wrong.is_empty() {
             return Err(AppError::Invalid(wrong));
         }
+        if let Some(environment) = &settings.mirror {
+            self.get_environment(environment).await?;
+        }
+        let earlier =
+            self.store.get_data_source(&settings.name).await.ok().map(view).transpose()?;
+        if settings.mirror.is_none() && earlier.is_some_and(|one| one.settings.mirror.is_some()) {
+            self.remove_mirror(&settings.name).await?;
+        }
         let body =
             serde_json::to_value(&settings).map_err(|error| AppError::Internal(Box::new(error)))?;
         self.store.put_data_source(&settings.name, &body, &self.stamp(who, reason)).await?;
+        self.hub.publish(News::Environment(settings.mirror.clone().unwrap_or_default()));
         view(self.store.get_data_source(&settings.name).await?)
+    }
+
+    /// Mirrors an environment's flags into a data source, or no longer does.
+    pub async fn mirror_flags(
+        &self,
+        who: &Who,
+        name: &str,
+        environment: Option<String>,
+        reason: &str,
+    ) -> Result<SourceView, AppError> {
+        let settings = view(self.store.get_data_source(name).await?)?.settings;
+        self.keep_source(who, Settings { mirror: environment, ..settings }, reason).await
     }
 
     /// Forgets a data source; the database itself is not touched.
@@ -101,5 +147,10 @@ impl App {
 fn view(row: DataSourceRow) -> Result<SourceView, AppError> {
     let settings =
         serde_json::from_value(row.body).map_err(|error| AppError::Internal(Box::new(error)))?;
-    Ok(SourceView { settings, updated_at: row.updated_at, updated_by: row.updated_by })
+    Ok(SourceView {
+        settings,
+        updated_at: row.updated_at,
+        updated_by: row.updated_by,
+        mirror: None,
+    })
 }

@@ -35,6 +35,7 @@ impl App {
         app.supervise("exchange", listener::exchange);
         app.supervise("pages", |app| Arc::clone(&app.hub).tell_pages());
         app.supervise("runner", super::App::run_playbooks);
+        app.supervise("mirrors", super::App::keep_mirrors);
         app.supervise("usage", |app| async move {
             loop {
                 tokio::time::sleep(WRITE_USAGE_EVERY).await;

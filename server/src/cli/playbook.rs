@@ -98,6 +98,17 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Let what a run did stand for longer before it is taken back by itself.
+    Renew {
+        /// The run's id.
+        run: String,
+        /// How long from now, such as 2h.
+        #[arg(long = "for", value_name = "DURATION")]
+        longer: String,
+        /// Why.
+        #[arg(long, short, default_value = "")]
+        reason: String,
+    },
     /// Write the playbook that puts back what the newest successful run of this one changed.
     Invert {
         /// The playbook.
@@ -189,6 +200,12 @@ pub async fn run(client: Client, command: Command) -> Outcome {
             let started =
                 client.send(Method::POST, &format!("/runs/{run}/undo"), Some(body)).await?;
             watch(&client, &text(&started, "/id")).await
+        }
+        Command::Renew { run, longer, reason } => {
+            let body = json!({"for": longer, "reason": reason});
+            let run = client.send(Method::POST, &format!("/runs/{run}/renew"), Some(body)).await?;
+            say(format!("it is taken back by itself {}", when(&run, "/expires_at")));
+            Ok(())
         }
         Command::Invert { name, env, run, out } => {
             let url = match run {

@@ -18,6 +18,20 @@ pub enum Command {
     },
     /// Make or change one.
     Set(Box<Wanted>),
+    /// Mirror an environment's flags into one, so that its SQL and its row-level-security policies can read them.
+    Mirror {
+        /// The data source; it must allow writing.
+        name: String,
+        /// The environment.
+        #[arg(long, short, conflicts_with = "off", required_unless_present = "off")]
+        env: Option<String>,
+        /// Take the mirror away.
+        #[arg(long)]
+        off: bool,
+        /// Why.
+        #[arg(long, short, default_value = "")]
+        reason: String,
+    },
     /// Forget one; the database itself is not touched.
     Remove {
         /// The data source.
@@ -66,6 +80,15 @@ pub async fn run(client: Client, command: Command) -> Outcome {
         Command::List => list(&client).await,
         Command::Test { name } => test(&client, &name).await,
         Command::Set(wanted) => set(&client, *wanted).await,
+        Command::Mirror { name, env, off: _, reason } => {
+            let body = json!({"environment": env, "reason": reason});
+            client.send(Method::PUT, &format!("/data-sources/{name}/mirror"), Some(body)).await?;
+            say(match env {
+                Some(env) => format!("the flags of {env} are mirrored into {name}"),
+                None => format!("{name} holds no mirror of flags any more"),
+            });
+            Ok(())
+        }
         Command::Remove { name, reason } => {
             let query = url::form_urlencoded::Serializer::new(String::new())
                 .append_pair("reason", &reason)

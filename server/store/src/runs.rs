@@ -10,8 +10,8 @@ use crate::rollback_log::{LogEntry, NewEntry, append_in};
 
 sql! {
     INSERT = "INSERT INTO playbook_runs (id, playbook, title, environment, concurrency_key, plan, plan_sha256, \
-              reason, trigger_kind, requested_by, state, created_at, deadline_at, lease_epoch, lease_expires_at) \
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'planned', $11, $12, 0, 0)";
+              reason, trigger_kind, requested_by, state, created_at, deadline_at, lease_epoch, lease_expires_at, undoes, expires_at) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'planned', $11, $12, 0, 0, $13, $14)";
     HOLDER = "SELECT id FROM playbook_runs WHERE concurrency_key = $1 AND finished_at IS NULL";
     FIND = "SELECT * FROM playbook_runs WHERE id = $1";
     LIST = "SELECT * FROM playbook_runs WHERE (CAST($1 AS TEXT) IS NULL OR playbook = $1) \
@@ -34,6 +34,10 @@ sql! {
     WAKE = "UPDATE playbook_runs SET lease_expires_at = CASE WHEN state = 'parked' THEN 0 ELSE lease_expires_at END, \
             state = CASE WHEN state = 'parked' THEN 'running' ELSE state END \
             WHERE id = $1 AND finished_at IS NULL";
+    UNDONE_BY = "SELECT * FROM playbook_runs WHERE undoes = $1 ORDER BY id DESC";
+    EXPIRED = "SELECT id FROM playbook_runs WHERE expires_at <= $1 ORDER BY expires_at LIMIT 20";
+    SET_EXPIRY = "UPDATE playbook_runs SET expires_at = $2 WHERE id = $1";
+    MOVE_EXPIRY = "UPDATE playbook_runs SET expires_at = $3 WHERE id = $1 AND expires_at = $2";
     RELEASE_ALL = "UPDATE playbook_runs SET lease_expires_at = 0 WHERE finished_at IS NULL";
     PARK = "UPDATE playbook_runs SET state = $3, lease_expires_at = 0 WHERE id = $1 AND lease_epoch = $2 \
             AND finished_at IS NULL";
@@ -55,6 +59,8 @@ pub struct NewRun {
     pub requested_by: String,
     pub created_at: Millis,
     pub deadline_at: Millis,
+    pub undoes: Option<String>,
+    pub expires_at: Option<Millis>,
 }
 
 /// A run.
@@ -94,6 +100,12 @@ pub struct RunRow {
     pub lease_epoch: u64,
     /// Until when.
     pub lease_expires_at: Millis,
+    /// The run that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
+    /// When it is taken back by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Millis>,
 }
 
 /// The right to drive a run, until it expires; every write names its epoch.
@@ -140,6 +152,8 @@ impl RunRow {
             lease_owner: row.opt_text("lease_owner")?,
             lease_epoch: row.unsigned("lease_epoch")?,
             lease_expires_at: row.int("lease_expires_at")?,
+            undoes: row.opt_text("undoes")?,
+            expires_at: row.opt_int("expires_at")?,
         })
     }
 }
@@ -174,6 +188,8 @@ impl Store {
             &run.requested_by,
             run.created_at,
             run.deadline_at,
+            &run.undoes,
+            run.expires_at,
         ];
         tx.execute(INSERT, params).await.map_err(|error| {
             if error.is_duplicate() {
@@ -274,6 +290,31 @@ impl Store {
         append_in(&mut tx, last, lease.epoch).await?;
         tx.execute(FINISH, params![&lease.run_id, lease.epoch, state, at]).await?;
         tx.commit().await
+    }
+
+    /// Runs that take this one back, newest first.
+    pub async fn list_undoing(&self, id: &str) -> Result<Vec<RunRow>, StoreError> {
+        self.db.all(UNDONE_BY, params![id]).await?.iter().map(RunRow::read).collect()
+    }
+
+    /// Runs whose time to be taken back by themselves has come.
+    pub async fn list_expired_runs(&self, now: Millis) -> Result<Vec<String>, StoreError> {
+        self.db.all(EXPIRED, params![now]).await?.iter().map(|row| row.text("id")).collect()
+    }
+
+    /// Notes when a run is taken back by itself; `None`: not at all.
+    pub async fn set_run_expiry(&self, id: &str, at: Option<Millis>) -> Result<(), StoreError> {
+        self.db.execute(SET_EXPIRY, params![id, at]).await.map(drop)
+    }
+
+    /// Moves that time, if it is still what it was: `false` when another node was quicker.
+    pub async fn move_run_expiry(
+        &self,
+        id: &str,
+        from: Millis,
+        to: Option<Millis>,
+    ) -> Result<bool, StoreError> {
+        Ok(self.db.execute(MOVE_EXPIRY, params![id, from, to]).await? > 0)
     }
 
     /// Appends what a person said about a run: an approval, a refusal, a decision, a cancel. It needs

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::json;
-use switchback_playbook::invert::invert;
+use switchback_playbook::invert::{Which, invert};
 
 use switchback_playbook::journal::{Entry, NewEntry, Phase};
 use switchback_playbook::next_move::next_move;
@@ -123,7 +123,7 @@ proptest! {
         runtime.block_on(async { fake.drive_to_end(&TestClock::new()).await });
         let (plan, entries) = fake.with(|inner| (inner.plan.clone().unwrap(), inner.entries.clone()));
 
-        match invert("r1", &plan, &entries) {
+        match invert("r1", &plan, &entries, Which::All) {
             Err(nothing) => prop_assert!(nothing.contains("nothing"), "{}", nothing),
             Ok(inverted) => {
                 let (playbook, _) = lint::load(&inverted.yaml, library())

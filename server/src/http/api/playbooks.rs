@@ -89,6 +89,12 @@ pub(super) struct RunSummary {
     created_at: i64,
     deadline_at: i64,
     finished_at: Option<i64>,
+    /// The run that it takes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undoes: Option<String>,
+    /// When it is taken back by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
 }
 
 impl From<RunRow> for RunSummary {
@@ -106,6 +112,8 @@ impl From<RunRow> for RunSummary {
             created_at: run.created_at,
             deadline_at: run.deadline_at,
             finished_at: run.finished_at,
+            undoes: run.undoes,
+            expires_at: run.expires_at,
         }
     }
 }

@@ -19,6 +19,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         put "/api/v1/data-sources/{source}" put_source "Make or change a data source." body SourceBody => SourceView;
         delete "/api/v1/data-sources/{source}" delete_source
             "Forget a data source; the database is not touched.", query ReasonQuery;
+        put "/api/v1/data-sources/{source}/mirror" mirror_flags
+            "Mirror an environment's flags into a data source; without an environment, no longer." body MirrorBody => SourceView;
         post "/api/v1/data-sources/{source}/test" test_source "Connect anew and ask one question." => SourceTest;
     }
 }
@@ -28,6 +30,15 @@ pub fn endpoints() -> Vec<Endpoint> {
 struct SourceBody {
     /// Its name must be that of the address.
     settings: Settings,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MirrorBody {
+    /// The environment; `null` takes the mirror away.
+    environment: Option<String>,
     #[serde(default)]
     reason: String,
 }
@@ -54,6 +65,16 @@ async fn put_source(
         return Err(AppError::invalid("settings.name", message));
     }
     Ok(Json(app.put_source(&caller.0, settings, &reason).await?))
+}
+
+async fn mirror_flags(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<MirrorBody>,
+) -> Answer<SourceView> {
+    let MirrorBody { environment, reason } = body.into_inner();
+    Ok(Json(app.mirror_flags(&caller.0, &path, environment, &reason).await?))
 }
 
 async fn delete_source(

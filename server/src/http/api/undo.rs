@@ -5,7 +5,7 @@ use actix_web::web::{Data, Json, Path, Query};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use switchback_playbook::invert::Inverted;
+use switchback_playbook::invert::{Inverted, Which};
 use switchback_store::RunRow;
 
 use super::playbooks::RunSummary;
@@ -23,6 +23,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "The playbook that takes the newest successful run of this one back, as YAML.", query EnvironmentQuery => Inverse;
         get "/api/v1/runs/{run}/inverse" invert_run "The playbook that takes a finished run back, as YAML." => Inverse;
         post "/api/v1/runs/{run}/undo" undo_run "Take a finished run back, by a run of its own." body UndoBody => RunSummary;
+        post "/api/v1/runs/{run}/renew" renew_run "Let what a run did stand for longer before it is taken back by itself." body RenewBody => RunSummary;
         post "/api/v1/runs/{run}/undo/preview" preview_undo "What taking a run back would do. Changes nothing." body UndoBody => Value;
     }
 }
@@ -64,10 +65,19 @@ struct UndoBody {
     trigger: Option<String>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RenewBody {
+    /// How long from now, such as `2h`; at most `7d`.
+    r#for: String,
+    #[serde(default)]
+    reason: String,
+}
+
 impl UndoBody {
     fn draft(self) -> UndoDraft {
         let trigger = if self.trigger.as_deref() == Some("cli") { "cli" } else { "api" };
-        UndoDraft { reason: self.reason, force: self.force, trigger }
+        UndoDraft { reason: self.reason, force: self.force, which: Which::All, trigger }
     }
 }
 
@@ -92,6 +102,16 @@ async fn undo_run(
 ) -> Result<HttpResponse, AppError> {
     let run = app.undo_run(&caller.0, &path, body.into_inner().draft()).await?;
     Ok(HttpResponse::Created().json(RunSummary::from(run)))
+}
+
+async fn renew_run(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<RenewBody>,
+) -> Answer<RunSummary> {
+    let run = app.renew_run(&caller.0, &path, &body.r#for, &body.reason).await?;
+    Ok(Json(run.into()))
 }
 
 async fn preview_undo(

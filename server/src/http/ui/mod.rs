@@ -128,6 +128,7 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/runs/{run}", get().to(run::page))
         .route("/runs/{run}/compare", get().to(compare::page))
         .route("/runs/{run}/cancel", post().to(run::cancel))
+        .route("/runs/{run}/renew", post().to(run::renew))
         .route("/runs/{run}/undo", get().to(playbooks::undo))
         .route("/runs/{run}/undo", post().to(playbooks::start_undo))
         .route("/runs/{run}/approval", post().to(run::approve))

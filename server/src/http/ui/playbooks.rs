@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use switchback_playbook::Preview;
 use switchback_playbook::format::{Playbook, Wanted};
 use switchback_playbook::inputs::{Input, InputType};
+use switchback_playbook::invert::Which;
 use switchback_playbook::plan::Plan;
 use switchback_playbook::steps::Answer as Known;
 use switchback_playbook::units::duration_words;
@@ -489,7 +490,7 @@ async fn undo_page(
 
 fn undo_draft(form: &Fields) -> UndoDraft {
     let reason = form.text("reason").to_owned();
-    UndoDraft { reason, force: form.is("inputs.force"), trigger: "ui" }
+    UndoDraft { reason, force: form.is("inputs.force"), which: Which::All, trigger: "ui" }
 }
 
 /// `GET /ui/{environment}/runs/{run}/undo`: what taking it back would do.

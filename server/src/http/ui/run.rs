@@ -120,6 +120,13 @@ pub async fn decide(visit: Visit, path: Path<(String, String)>, form: Fields) ->
     Ok(back(&environment, &id, "Decided; the run goes on."))
 }
 
+/// `POST .../renew`.
+pub async fn renew(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
+    let (environment, id) = path.into_inner();
+    visit.renew_run(&visit.who, &id, form.text("for"), form.text("reason")).await?;
+    Ok(back(&environment, &id, "Renewed; it stands for longer."))
+}
+
 fn back(environment: &str, id: &str, text: &str) -> HttpResponse {
     Visit::done(&format!("/ui/{environment}/runs/{id}"), &Toast::say(text))
 }

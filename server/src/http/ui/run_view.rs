@@ -38,6 +38,10 @@ pub struct RunPart {
     pub log: Vec<LogLine>,
     pub unwinding: Option<String>,
     pub parked_run: bool,
+    /// When it is taken back by itself.
+    pub expires_at: Option<i64>,
+    /// The run that it takes back.
+    pub undoes: Option<String>,
     /// What must not get lost.
     pub data: Vec<DataLine>,
 }
@@ -165,6 +169,8 @@ impl RunPart {
             log: detail.log.iter().map(log_line).collect(),
             unwinding: view.compensating.map(|(_, cause)| words::word(&cause)),
             parked_run: parked == Some(""),
+            expires_at: run.expires_at.filter(|_| is_over),
+            undoes: run.undoes.clone(),
             data: super::run_data::lines(detail),
         }
     }

@@ -75,6 +75,33 @@ impl SourcesPage {
         )
     }
 
+    /// Environments whose flags may be mirrored.
+    fn environments(&self) -> Vec<String> {
+        self.frame.environments.iter().map(|one| one.key.clone()).collect()
+    }
+
+    /// How far a mirror of flags is, and whether that is well.
+    fn mirror_of(&self, source: &SourceView) -> Option<(String, &'static str)> {
+        let environment = source.settings.mirror.as_ref()?;
+        let known = source.mirror.as_ref().filter(|known| known.environment == *environment);
+        Some(match known {
+            None => (format!("{environment}: not yet looked at"), ""),
+            Some(known) if known.error.is_some() => {
+                let why = known.error.as_deref().unwrap_or_default();
+                (format!("{environment}: behind. {why}"), "bad")
+            }
+            Some(known) => {
+                let behind = known.newest.saturating_sub(known.revision);
+                let lag =
+                    if behind == 0 { "up to date".to_owned() } else { format!("{behind} behind") };
+                (
+                    format!("{environment}: r{}, {lag}", known.revision),
+                    if behind == 0 { "good" } else { "warn" },
+                )
+            }
+        })
+    }
+
     /// What a field shows: what was sent, else what is set, else the default.
     fn value(&self, field: &str) -> String {
         if let Some(text) = self.form.some(field) {
@@ -155,10 +182,20 @@ pub async fn put(visit: Visit, form: Fields) -> Answer {
             lock_timeout_ms: form.number("lock_timeout_ms")?,
             rows_max: form.number("rows_max")?,
             scratch: scratch.transpose().map_err(|why| AppError::invalid("scratch", why))?,
+            mirror: form.some("mirror"),
         })
     };
     let made = match settings() {
-        Ok(settings) => visit.put_source(&visit.who, settings, form.text("reason")).await,
+        Ok(settings) => {
+            let (name, reason) = (settings.name.clone(), form.text("reason"));
+            let is_off = settings.mirror.is_none();
+            match visit.put_source(&visit.who, settings, reason).await {
+                Ok(made) if is_off && made.settings.mirror.is_some() => {
+                    visit.mirror_flags(&visit.who, &name, None, reason).await
+                }
+                other => other,
+            }
+        }
         Err(error) => Err(error),
     };
     match made {
