@@ -493,6 +493,12 @@ pub fn library() -> &'static Library {
             let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
             library.insert(IncidentTemplate::parse(&text).unwrap());
         }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runbooks/sql");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let file = file.unwrap();
+            let name = format!("sql/{}", file.file_name().to_string_lossy());
+            library.insert_script(&name, std::fs::read_to_string(file.path()).unwrap());
+        }
         library
     })
 }
