@@ -56,8 +56,10 @@ async fn serve(backend: &Backend) -> (Server, Api) {
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let server = Server::start_on(backend, "127.0.0.1:0", &variables);
     let api = server.api();
-    let settings = json!({"name": "app", "credentials": "env:APP_DATABASE_URL", "access": "read_write"});
-    api.put("/api/v1/data-sources/app", json!({"settings": settings, "reason": "the app's own"})).await;
+    let settings =
+        json!({"name": "app", "credentials": "env:APP_DATABASE_URL", "access": "read_write"});
+    api.put("/api/v1/data-sources/app", json!({"settings": settings, "reason": "the app's own"}))
+        .await;
     (server, api)
 }
 
@@ -153,12 +155,21 @@ async fn the_database_is_opened_and_put_back_exactly() {
         backend.tamper(statement).await;
     }
     mirror(&api, Some("production")).await;
-    until(&backend, "SELECT CASE WHEN to_regclass('switchback.flags') IS NULL THEN 'none' ELSE 'there' END", "there").await;
+    until(
+        &backend,
+        "SELECT CASE WHEN to_regclass('switchback.flags') IS NULL THEN 'none' ELSE 'there' END",
+        "there",
+    )
+    .await;
     let before = backend.ask(STATE).await;
-    let grace = api.post("/api/v1/tokens", json!({"name": "grace", "kind": "api", "role": "operator"})).await;
-    let second = Api::new(&format!("http://{}", server.address()), grace["token"].as_str().unwrap());
+    let grace = api
+        .post("/api/v1/tokens", json!({"name": "grace", "kind": "api", "role": "operator"}))
+        .await;
+    let second =
+        Api::new(&format!("http://{}", server.address()), grace["token"].as_str().unwrap());
 
-    let inputs = json!({"open_rows": true, "clear_sessions": true, "reason": "sign-in fails for everybody"});
+    let inputs =
+        json!({"open_rows": true, "clear_sessions": true, "reason": "sign-in fails for everybody"});
     let body = json!({"environment": "production", "reason": "sign-in fails for everybody", "inputs": inputs});
     let run = api.post("/api/v1/playbooks/auth-rollback-db/runs", body).await;
     let id = run["id"].as_str().unwrap();
@@ -169,7 +180,9 @@ async fn the_database_is_opened_and_put_back_exactly() {
             rows.iter().any(|row| row["step_id"] == step && row["phase"] == "waiting").then_some(())
         })
         .await;
-        second.post(&format!("/api/v1/runs/{id}/steps/{step}/approval"), json!({"approve": true})).await;
+        second
+            .post(&format!("/api/v1/runs/{id}/steps/{step}/approval"), json!({"approve": true}))
+            .await;
     }
     let done = end_of(&api, &run).await;
 
@@ -177,13 +190,25 @@ async fn the_database_is_opened_and_put_back_exactly() {
     assert_eq!(backend.ask("SELECT auth.role()").await, "authenticated");
     assert_eq!(backend.ask("SELECT CAST(COUNT(*) AS TEXT) FROM pg_class WHERE relname IN ('profiles', 'receipts') AND relrowsecurity").await, "0");
     assert_eq!(backend.ask("SELECT CAST(COUNT(*) AS TEXT) FROM auth.refresh_tokens").await, "0");
-    assert_eq!(backend.ask("SELECT CASE WHEN switchback.flag_enabled('auth_bypass') THEN 'on' ELSE 'off' END").await, "on");
+    assert_eq!(
+        backend
+            .ask("SELECT CASE WHEN switchback.flag_enabled('auth_bypass') THEN 'on' ELSE 'off' END")
+            .await,
+        "on"
+    );
     assert!(done["run"]["expires_at"].is_number(), "it takes itself back after four hours");
 
-    let undo = api.post(&format!("/api/v1/runs/{id}/undo"), json!({"reason": "sign-in works again"})).await;
+    let undo = api
+        .post(&format!("/api/v1/runs/{id}/undo"), json!({"reason": "sign-in works again"}))
+        .await;
     let undone = end_of(&api, &undo).await;
 
     assert_eq!(undone["state"], "succeeded", "{undone}");
     assert_eq!(backend.ask(STATE).await, before, "exactly what was found is put back");
-    until(&backend, "SELECT CASE WHEN switchback.flag_enabled('auth_bypass') THEN 'on' ELSE 'off' END", "off").await;
+    until(
+        &backend,
+        "SELECT CASE WHEN switchback.flag_enabled('auth_bypass') THEN 'on' ELSE 'off' END",
+        "off",
+    )
+    .await;
 }

@@ -45,6 +45,8 @@ pub(crate) enum Pool {
 #[derive(Debug)]
 pub struct Source {
     settings: Settings,
+    /// The address of a copy, in place of what the credentials say.
+    elsewhere: Option<String>,
     pool: Mutex<Option<Pool>>,
 }
 
@@ -64,12 +66,23 @@ pub struct Tested {
 impl Source {
     /// A source that is not connected yet.
     pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, pool: Mutex::default() })
+        Arc::new(Self { settings, elsewhere: None, pool: Mutex::default() })
     }
 
-    /// A source that is connected to another database than its settings name.
-    pub(crate) fn with_pool(settings: Settings, pool: Pool) -> Self {
-        Self { settings, pool: Mutex::new(Some(pool)) }
+    /// A source on another database than its settings name. It never connects to theirs.
+    pub(crate) fn at(settings: Settings, address: String) -> Self {
+        Self { settings, elsewhere: Some(address), pool: Mutex::default() }
+    }
+
+    /// Where its database is.
+    ///
+    /// # Errors
+    /// The credentials cannot be read.
+    pub(crate) async fn address(&self) -> Result<String, SourceError> {
+        match &self.elsewhere {
+            Some(address) => Ok(address.clone()),
+            None => self.settings.credentials.read().await,
+        }
     }
 
     /// Its settings.
@@ -137,9 +150,21 @@ impl Source {
         if let Some(pool) = &*pool {
             return Ok(pool.clone());
         }
-        let made = self.connect(&self.settings.credentials.read().await?)?;
+        let made = self.connect(&self.address().await?)?;
         *pool = Some(made.clone());
         Ok(made)
+    }
+
+    /// Ends its connections.
+    pub async fn close(&self) {
+        match self.pool.lock().await.take() {
+            Some(Pool::Postgres(pool)) => pool.close().await,
+            Some(Pool::Sqlite { read, write }) => {
+                read.close().await;
+                write.close().await;
+            }
+            None => {}
+        }
     }
 
     /// Forgets the connections, so that the next use reads the credentials again.

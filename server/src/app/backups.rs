@@ -127,7 +127,7 @@ impl App {
     }
 
     /// Where backups lie.
-    fn shelf(&self) -> Shelf {
+    pub(super) fn shelf(&self) -> Shelf {
         let backup = &self.config.backup;
         let folder = match &backup.dir {
             Some(folder) => folder.clone(),
@@ -240,7 +240,7 @@ impl Backups for Ports {
         let row = BackupRow {
             id: self.app.ids.next("bak"),
             key: key.to_owned(),
-            source: wish.source.clone(),
+            source: self.kept_as(&wish.source),
             file,
             body,
             created_at,
@@ -267,7 +267,12 @@ impl Backups for Ports {
     }
 
     async fn latest(&self, source: &str, verified: bool) -> Result<Option<Backup>, PortError> {
-        let found = self.app.store.latest_backup(source, verified).await.map_err(port_error)?;
+        let found = self
+            .app
+            .store
+            .latest_backup(&self.kept_as(source), verified)
+            .await
+            .map_err(port_error)?;
         found.map(backup).transpose()
     }
 

@@ -46,6 +46,7 @@ impl App {
         let mut news = self.hub.subscribe();
         loop {
             self.update_mirrors().await;
+            self.update_copies().await;
             let moved = async {
                 loop {
                     match news.recv().await {
@@ -101,6 +102,23 @@ impl App {
             }
             let status = known.take();
             self.note_mirror(&settings.name, status);
+        }
+    }
+
+    /// Copies of data sources in drills follow the sandbox.
+    async fn update_copies(&self) {
+        let copies = self.mirrored_copies();
+        if copies.is_empty() {
+            return;
+        }
+        let Ok(document) = self.store.load_document(super::drills::SANDBOX).await else { return };
+        for copy in copies {
+            if let Err(error) = self.show(&copy, &document).await {
+                tracing::warn!(
+                    source = copy.settings().name,
+                    "the mirror in a drill's copy is behind: {error}"
+                );
+            }
         }
     }
 

@@ -9,6 +9,7 @@ pub mod clients;
 pub mod compare;
 pub mod contexts;
 pub mod diff;
+pub mod drills;
 mod emergency;
 pub mod environments;
 pub mod error;
@@ -86,6 +87,7 @@ pub struct App {
     pub(crate) sessions: SessionCache,
     pub(crate) sources: sources::Sources,
     pub(crate) mirrors: mirror::Mirrors,
+    pub(crate) copies: drills::Copies,
     pub(crate) visits: visits::Seen,
     pub(crate) contexts: contexts::Recent,
     pub(crate) usage: usage::Counts,
@@ -128,6 +130,7 @@ impl App {
             brake: SignInBrake::new(config.sign_in.free_attempts),
             sources: sources::Sources::default(),
             mirrors: mirror::Mirrors::default(),
+            copies: drills::Copies::default(),
             visits: visits::Seen::default(),
             contexts: contexts::Recent::default(),
             usage: usage::Counts::default(),

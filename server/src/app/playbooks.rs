@@ -111,7 +111,8 @@ impl App {
         let reason = self.reason_to_run(who, &draft.environment, &draft.reason).await?;
         let draft = RunDraft { reason, ..draft };
         let plan = self.plan_run(&draft)?;
-        self.start_plan(who, plan, draft.trigger, json!({})).await
+        self.must_be_drilled(&plan).await?;
+        self.start_plan(who, plan, draft.trigger, json!({}), None).await
     }
 
     /// Why somebody runs something, cut to what is kept; a protected environment needs it.
@@ -137,11 +138,12 @@ impl App {
         plan: Plan,
         trigger: &str,
         noted: Value,
+        id: Option<String>,
     ) -> Result<RunRow, AppError> {
         let sha256 = plan.sha256();
         let now = self.clock.now();
         let run = NewRun {
-            id: self.ids.next("run"),
+            id: id.unwrap_or_else(|| self.ids.next("run")),
             playbook: plan.playbook.clone(),
             title: plan.title.clone(),
             environment: plan.environment.clone(),

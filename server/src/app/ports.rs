@@ -28,6 +28,10 @@ use super::incidents::{IncidentDraft, UpdateDraft};
 use super::who::Who;
 use crate::live::News;
 
+/// What stands before a data source's name where its copy in a drill is meant.
+const IN_DRILL: &str = "drill of ";
+/// The incident that a drill opens: none, since the status page is real.
+const NO_INCIDENT: &str = "drill";
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The ports of one run; of a dry run when `run` is `None`.
@@ -57,6 +61,17 @@ pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
 }
 
 impl Ports {
+    /// The run whose copies of data sources are used: that of a drill, or the one that a drill's end takes back.
+    fn drill(&self) -> Option<&str> {
+        let run = self.run.as_ref().filter(|run| run.trigger == "drill")?;
+        Some(run.undoes.as_deref().unwrap_or(&run.id))
+    }
+
+    /// The name under which backups are listed: those of a drill's copies are nobody's backups.
+    pub(super) fn kept_as(&self, source: &str) -> String {
+        if self.drill().is_some() { format!("{IN_DRILL}{source}") } else { source.to_owned() }
+    }
+
     pub(super) fn who(&self) -> Who {
         let name = self.run.as_ref().map_or("switchback", |run| run.requested_by.as_str());
         let mut who = Who::with_role(name, store::Role::Admin);
@@ -290,6 +305,9 @@ impl Incidents for Ports {
         _environment: &str,
         text: &IncidentText,
     ) -> Result<String, PortError> {
+        if self.drill().is_some() {
+            return Ok(NO_INCIDENT.to_owned());
+        }
         let draft = IncidentDraft {
             name: text.title.clone(),
             status: word("status", &text.status)?,
@@ -312,11 +330,17 @@ impl Incidents for Ports {
         _environment: &str,
         template: &str,
     ) -> Result<Option<String>, PortError> {
+        if self.drill().is_some() {
+            return Ok(Some(NO_INCIDENT.to_owned()));
+        }
         let found = self.app.store.find_open_incident(template).await.map_err(port_error)?;
         Ok(found.map(|incident| incident.id))
     }
 
     async fn update(&self, key: &str, id: &str, text: &IncidentText) -> Result<(), PortError> {
+        if self.drill().is_some() {
+            return Ok(());
+        }
         let draft = UpdateDraft {
             status: word("status", &text.status)?,
             body: text.body.clone(),
@@ -426,7 +450,12 @@ impl Sources for Ports {
 
 impl Ports {
     pub(super) async fn source(&self, name: &str) -> Result<Arc<Source>, PortError> {
-        self.app.source(name).await.map_err(|error| match error {
+        let name = name.strip_prefix(IN_DRILL).unwrap_or(name);
+        let source = match self.drill() {
+            Some(drill) => self.app.copy_of(drill, name).await,
+            None => self.app.source(name).await,
+        };
+        source.map_err(|error| match error {
             AppError::Unavailable(error) => port_error(error),
             error => PortError::Refused(error.to_string()),
         })

@@ -35,6 +35,7 @@ impl App {
         app.supervise("exchange", listener::exchange);
         app.supervise("pages", |app| Arc::clone(&app.hub).tell_pages());
         app.supervise("runner", super::App::run_playbooks);
+        app.supervise("drills", super::App::schedule_drills);
         app.supervise("mirrors", super::App::keep_mirrors);
         app.supervise("usage", |app| async move {
             loop {

@@ -136,7 +136,7 @@ impl App {
         let reason = self.reason_to_run(who, &run.environment, &draft.reason).await?;
         let draft = UndoDraft { reason, ..draft };
         let (_, plan, _) = self.undo_plan(who, id, &draft).await?;
-        self.start_plan(who, plan, draft.trigger, json!({"undoes": id})).await
+        self.start_plan(who, plan, draft.trigger, json!({"undoes": id}), None).await
     }
 
     /// When a run is over: the time after which its expiring steps are taken back begins.

@@ -6,6 +6,7 @@ mod change;
 mod client;
 mod config;
 mod demo;
+mod drill;
 mod evaluate;
 mod export;
 mod flag;
@@ -77,6 +78,13 @@ enum Command {
         target: Target,
         #[command(subcommand)]
         command: playbook::Command,
+    },
+    /// Rehearse a playbook for real in a sandbox, against copies of its data sources, and time it.
+    Drill {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        command: drill::Command,
     },
     /// Read the logs, and prove that nobody changed them.
     Log {
@@ -220,6 +228,9 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Playbook { target, command }) => {
             in_runtime(playbook::run(target.client(&variables)?, command))
+        }
+        Some(Command::Drill { target, command }) => {
+            in_runtime(drill::run(target.client(&variables)?, command))
         }
         Some(Command::Log { target, command: log::Command::Verify { file: Some(file) } }) => {
             record::verify(&file, target.json)

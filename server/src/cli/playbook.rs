@@ -227,7 +227,7 @@ pub async fn run(client: Client, command: Command) -> Outcome {
     }
 }
 
-fn parse_inputs(inputs: &[String]) -> Result<Map<String, Value>, Failure> {
+pub(super) fn parse_inputs(inputs: &[String]) -> Result<Map<String, Value>, Failure> {
     inputs
         .iter()
         .map(|input| match input.split_once('=') {

@@ -32,6 +32,8 @@ pub struct Config {
     pub runbooks_dir: Option<PathBuf>,
     /// Backups of data sources.
     pub backup: Backup,
+    /// Drills of playbooks.
+    pub drills: Drills,
     /// The stream to the apps.
     pub stream: Stream,
     /// Other systems' SDKs.
@@ -61,6 +63,20 @@ pub struct Backup {
     pub dir: Option<PathBuf>,
     /// The folder with `pg_dump` and `pg_restore`; otherwise the path, then where Debian keeps them.
     pub pg_bin_dir: Option<PathBuf>,
+}
+
+/// Drills of playbooks.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drills {
+    /// Whether a playbook is drilled by itself as often as it says.
+    pub automatic: bool,
+}
+
+impl Default for Drills {
+    fn default() -> Self {
+        Self { automatic: true }
+    }
 }
 
 /// Limits and rhythm of the stream.
@@ -124,6 +140,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             runbooks_dir: None,
             backup: Backup::default(),
+            drills: Drills::default(),
             stream: Stream::default(),
             compat: Compat::default(),
             sign_in: SignIn::default(),

@@ -8,6 +8,7 @@ mod backups;
 mod changes;
 mod data_sources;
 mod db;
+mod drills;
 mod environments;
 mod error;
 mod flags;
@@ -33,6 +34,7 @@ pub use backups::BackupRow;
 pub use changes::{Change, ChangeFilter, Stamp};
 pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};
+pub use drills::DrillRow;
 pub use environments::{Environment, Moved, NewEnvironment, Project};
 pub use error::StoreError;
 pub use flags::{ChangedFlag, FlagRecord, FlagRow, NewFlag, RestoredFlag};
@@ -89,6 +91,7 @@ impl Store {
             backups::ALL,
             changes::ALL,
             data_sources::ALL,
+            drills::ALL,
             environments::ALL,
             flags::ALL,
             idempotency::ALL,

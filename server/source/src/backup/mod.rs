@@ -6,6 +6,7 @@
 mod child;
 mod files;
 mod postgres;
+mod scratch;
 mod sqlite;
 
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::connect::{Dialect, Pool, Source};
+use crate::connect::{Dialect, Source};
 use crate::error::SourceError;
 use crate::settings::Access;
 use files::Partial;
@@ -213,11 +214,6 @@ impl Source {
         let message =
             format!("{file} is damaged: it is not what was written (its SHA-256 differs)");
         Err(SourceError::Refused(message))
-    }
-
-    /// A source with these limits on another database.
-    fn beside(&self, pool: Pool) -> Self {
-        Self::with_pool(self.settings().clone(), pool)
     }
 
     async fn looks_hold(&self, looks: &[Look]) -> Result<(), SourceError> {

@@ -10,13 +10,17 @@ use tokio::time::{Instant, timeout};
 use super::child::{Program, Target, with_database};
 use super::files::{Partial, cannot};
 use super::{CONNECT_WITHIN, Count, Look, Proof, Scope, Shelf, Taken, compare, proof};
-use crate::connect::{Pool, Source};
+use crate::connect::Source;
 use crate::error::SourceError;
 
 /// Databases that only prove backups begin so.
 const SCRATCH: &str = "switchback_scratch_";
 /// What we keep in the data source ourselves is not the app's, and must not go back in time with it.
 const OWN_SCHEMA: &str = "switchback";
+
+/// What policies of the app may call.
+const MIRROR_STUB: &str = "CREATE SCHEMA switchback; CREATE FUNCTION switchback.flag_enabled(name TEXT) RETURNS BOOLEAN \
+    LANGUAGE sql STABLE AS 'SELECT FALSE'";
 
 /// Tables that hold rows, without those of the system, of extensions and our own.
 const TABLES: &str = "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -88,16 +92,69 @@ pub(super) async fn prove(
     looks: &[Look],
     id: &str,
 ) -> Result<Proof, SourceError> {
-    let home = match &source.settings().scratch {
-        Some(scratch) => scratch.read().await?,
-        None => address(source).await?,
-    };
+    let begun = Instant::now();
+    let (mut admin, program, scratch) = make_scratch(source, shelf, id).await?;
+    let tried = restore_there(source, shelf, file, taken, looks, &program, &scratch, begun).await;
+    scratch.remove(source, &mut admin).await;
+    tried
+}
+
+/// Restores a backup into a scratch database that stays.
+pub(super) async fn copy(
+    source: &Source,
+    shelf: &Shelf,
+    file: &str,
+    taken: &Taken,
+    id: &str,
+) -> Result<(), SourceError> {
+    let (mut admin, program, mut scratch) = make_scratch(source, shelf, id).await?;
+    let begun = Instant::now();
+    match restore_there(source, shelf, file, taken, &[], &program, &scratch, begun).await {
+        Ok(_) => {
+            scratch.is_over = true;
+            Ok(())
+        }
+        Err(error) => {
+            scratch.remove(source, &mut admin).await;
+            Err(error)
+        }
+    }
+}
+
+/// The address of a copy.
+pub(super) async fn scratch_address(source: &Source, id: &str) -> Result<String, SourceError> {
+    with_database(&home(source).await?, &scratch_name(id))
+}
+
+/// Removes a copy, whoever is still connected to it.
+pub(super) async fn drop_copy(source: &Source, id: &str) -> Result<(), SourceError> {
+    let mut admin = connect(source, &home(source).await?).await?;
+    remove(&mut admin, &scratch_name(id), true).await.map_err(|error| source.error(error))
+}
+
+/// The server on which scratch databases are made.
+async fn home(source: &Source) -> Result<String, SourceError> {
+    match &source.settings().scratch {
+        Some(scratch) => scratch.read().await,
+        None => address(source).await,
+    }
+}
+
+fn scratch_name(id: &str) -> String {
+    format!("{SCRATCH}{id}").chars().take(63).collect()
+}
+
+async fn make_scratch(
+    source: &Source,
+    shelf: &Shelf,
+    id: &str,
+) -> Result<(PgConnection, Program, Scratch), SourceError> {
+    let home = home(source).await?;
     let mut admin = connect(source, &home).await?;
     let version = version(source, &mut admin).await?;
     let program = Program::find(shelf, "pg_restore", &version).await?;
     sweep(source, &mut admin).await?;
-    let name: String = format!("{SCRATCH}{id}").chars().take(63).collect();
-    let begun = Instant::now();
+    let name = scratch_name(id);
     let make = format!("CREATE DATABASE {} TEMPLATE template0", quote(&name));
     let made = sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut admin).await;
     made.map_err(|error| match source.error(error) {
@@ -106,10 +163,19 @@ pub(super) async fn prove(
         )),
         other => other,
     })?;
-    let scratch = Scratch { home, name: name.clone(), is_over: false };
-    let tried = restore_there(source, shelf, file, taken, looks, &program, &scratch, begun).await;
-    scratch.remove(source, &mut admin).await;
-    tried
+    let scratch = Scratch { home, name, is_over: false };
+    // Policies may ask for a mirrored flag; our own schema is in no backup.
+    let mut there = connect(source, &with_database(&scratch.home, &scratch.name)?).await?;
+    let made = sqlx::raw_sql(MIRROR_STUB).execute(&mut there).await;
+    let _ = there.close().await;
+    match made {
+        Ok(_) => Ok((admin, program, scratch)),
+        Err(error) => {
+            let error = source.error(error);
+            scratch.remove(source, &mut admin).await;
+            Err(error)
+        }
+    }
 }
 
 #[expect(
@@ -154,11 +220,9 @@ async fn restore_there(
     let tables = tables(source, &mut connection, &Scope::default()).await?;
     let counts = count(source, &mut connection, &tables).await?;
     compare(&taken.counts, &counts)?;
-    let pool = source.connect(&address)?;
-    let asked = source.beside(pool.clone()).looks_hold(looks).await;
-    if let Pool::Postgres(pool) = pool {
-        pool.close().await;
-    }
+    let copy = Source::at(source.settings().clone(), address);
+    let asked = copy.looks_hold(looks).await;
+    copy.close().await;
     let _ = connection.close().await;
     asked.map(|()| proof(begun, restored, &taken.counts, looks))
 }
@@ -260,7 +324,7 @@ async fn sweep(source: &Source, admin: &mut PgConnection) -> Result<(), SourceEr
 }
 
 async fn address(source: &Source) -> Result<String, SourceError> {
-    source.settings().credentials.read().await
+    source.address().await
 }
 
 /// A connection of its own, whose statements may take long.

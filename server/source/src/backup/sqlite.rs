@@ -152,8 +152,8 @@ pub(super) async fn prove(
     }
     let restored = Instant::now();
     compare(&taken.counts, &session.counts(source).await?)?;
-    let pool = source.connect(&format!("sqlite:{}", scratch.path.display()))?;
-    source.beside(pool).looks_hold(looks).await?;
+    let address = format!("sqlite:{}", scratch.path.display());
+    Source::at(source.settings().clone(), address).looks_hold(looks).await?;
     Ok(proof(begun, restored, &taken.counts, looks))
 }
 
@@ -237,7 +237,7 @@ fn orphans(schema: &str) -> String {
 }
 
 async fn file_of(source: &Source) -> Result<std::path::PathBuf, SourceError> {
-    let address = source.settings().credentials.read().await?;
+    let address = source.address().await?;
     let path = address.strip_prefix("sqlite:").unwrap_or(&address);
     Ok(Path::new(path.trim_start_matches("//")).to_owned())
 }

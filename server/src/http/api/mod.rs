@@ -1,6 +1,7 @@
 //! The management API under `/api/v1`, by noun.
 
 pub mod backups;
+mod drills;
 pub mod environments;
 pub mod flags;
 pub mod incidents;
@@ -22,6 +23,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         flags::endpoints(),
         segments::endpoints(),
         playbooks::endpoints(),
+        drills::endpoints(),
         undo::endpoints(),
         records::endpoints(),
         incidents::endpoints(),

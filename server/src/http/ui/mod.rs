@@ -10,6 +10,7 @@ mod compare;
 mod diff_lines;
 mod docs;
 mod draft;
+mod drills;
 mod error;
 mod events;
 mod fields;
@@ -125,6 +126,7 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/playbooks", get().to(playbooks::page))
         .route("/playbooks/{playbook}", get().to(playbooks::one))
         .route("/playbooks/{playbook}", post().to(playbooks::start))
+        .route("/playbooks/{playbook}/drill", post().to(drills::start))
         .route("/runs/{run}", get().to(run::page))
         .route("/runs/{run}/compare", get().to(compare::page))
         .route("/runs/{run}/cancel", post().to(run::cancel))

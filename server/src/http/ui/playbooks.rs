@@ -14,6 +14,7 @@ use switchback_playbook::steps::Answer as Known;
 use switchback_playbook::units::duration_words;
 use switchback_store::{RunFilter, RunRow};
 
+use super::drills::Drills;
 use super::fields::{Faults, Fields};
 use super::frame::{Frame, ROLLBACK};
 use super::visit::{Visit, go};
@@ -91,6 +92,7 @@ struct PlaybookPage {
     undoes: Option<String>,
     /// What taking it back cannot take back.
     left: Vec<String>,
+    drills: Drills,
     deadline: String,
     steps: Vec<StepLine>,
     requires: Vec<(String, &'static str, String)>,
@@ -306,6 +308,7 @@ impl Shown {
             action: format!("{}/{name}", frame.url("playbooks")),
             undoes: None,
             left: Vec::new(),
+            drills: Drills::of(visit, &playbook).await?,
             deadline: words::duration(playbook.deadline_ms.cast_signed()),
             typical: typical(&runs.iter().collect::<Vec<_>>()),
             expected: expected(forecast.p50_ms, forecast.p95_ms, forecast.from_runs),
