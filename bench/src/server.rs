@@ -44,6 +44,11 @@ impl Server {
 
     /// Starts it on an address.
     pub async fn start_on(folder: &TempDir, listen: &str) -> Self {
+        Self::start_with(folder, listen, &[]).await
+    }
+
+    /// Starts it on an address, with further settings in its environment.
+    pub async fn start_with(folder: &TempDir, listen: &str, variables: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
         let own = std::env::current_exe().expect("this program has a path");
@@ -57,6 +62,7 @@ impl Server {
             .env("SWITCHBACK_LOG", "warn")
             // A heartbeat in the middle of a round would be counted as the round's work.
             .env("SWITCHBACK_STREAM__HEARTBEAT_MS", "60000")
+            .envs(variables.iter().copied())
             .args(["--listen", listen, "--data-dir"])
             .arg(folder.path())
             .stdout(Stdio::piped())

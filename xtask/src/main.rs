@@ -11,7 +11,7 @@ use tools::{Problem, run};
 const HELP: &str = "\
 cargo xtask test [FILTER]   every test, on SQLite and on a private PostgreSQL, with a real browser
 cargo xtask ci              fmt, clippy with warnings denied, then every test
-cargo xtask bench [NAME]    benchmarks: evaluation, fanout, http, propagation, reconnect, rollback; all when none is named
+cargo xtask bench [NAME]    benchmarks: evaluation, fanout, http, playbook, propagation, reconnect, rollback; all when none is named
 cargo xtask bench engines   decisions of other engines beside ours; builds those engines first, which takes minutes
 cargo xtask ui-shots [DIR]  screenshots of the console, light and dark, wide and narrow
 cargo xtask fmt             format everything";
@@ -90,11 +90,17 @@ fn bench(names: &[&str]) -> Result<(), Problem> {
         return bench_engines();
     }
     run(Command::new("cargo").args(["build", "--workspace", "--release", "--locked"]))?;
-    let all = ["evaluation", "fanout", "http", "propagation", "reconnect", "rollback"];
+    let all = ["evaluation", "fanout", "http", "playbook", "propagation", "reconnect", "rollback"];
     let chosen = if names.is_empty() { &all[..] } else { names };
     if chosen.contains(&"propagation") {
         tools::install(&[tools::SDKS])?;
     }
+    let server = if chosen.contains(&"playbook") {
+        tools::install(&[tools::POSTGRES])?;
+        Some(postgres::Private::start()?)
+    } else {
+        None
+    };
     for name in chosen {
         if !all.contains(name) {
             let all = all.join(", ");
@@ -102,7 +108,11 @@ fn bench(names: &[&str]) -> Result<(), Problem> {
                 "there is no benchmark `{name}`; there are {all}, and `engines`, which runs alone"
             ));
         }
-        run(&mut Command::new(tools::target_dir().join("release").join(name)))?;
+        let mut command = Command::new(tools::target_dir().join("release").join(name));
+        match &server {
+            Some(server) => run(server.give_to(&mut command))?,
+            None => run(&mut command)?,
+        }
     }
     Ok(())
 }
