@@ -199,6 +199,33 @@ on_both! {
         assert!(refused.to_string().contains("`auth_rollout` was changed by somebody else"), "{refused}");
     }
 
+    /// A dry run really tries its scripts, and leaves neither a row nor a table nor a line in any log.
+    async fn a_thousand_dry_runs_change_nothing(backend: Backend) {
+        let (_server, api) = serve(&backend).await;
+        let count = |table: &str| format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table}");
+        let tables = if backend.database_url.is_empty() {
+            "SELECT group_concat(name) FROM (SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name)"
+        } else {
+            "SELECT string_agg(schemaname || tablename, ',' ORDER BY schemaname, tablename) FROM pg_tables"
+        };
+        let state = async || {
+            let mut seen = vec![rows(&backend).await, backend.ask(tables).await];
+            for table in ["rollback_log", "change_log", "playbook_runs", "incidents", "notices", "preserved"] {
+                seen.push(backend.ask(&count(table)).await);
+            }
+            (seen, flags(&api).await)
+        };
+        let before = state().await;
+
+        for _ in 0..1_000 {
+            let body = json!({"environment": "staging", "reason": "to see it", "inputs": {"fail": false}});
+            let preview = api.post("/api/v1/playbooks/change/preview", body).await;
+            assert!(preview.to_string().contains("7 rows would change"), "{preview}");
+        }
+
+        assert_eq!(state().await, before);
+    }
+
     async fn the_inverse_is_a_file_that_people_can_keep(backend: Backend) {
         let (server, api) = serve(&backend).await;
         let early = api.send(Method::GET, "/api/v1/playbooks/change/inverse?environment=staging", None).await;
