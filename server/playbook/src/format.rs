@@ -32,6 +32,7 @@
 //!       if: inputs.eta != '0s'       # may also read steps.<earlier id>.state
 //!       timeout: 10s                 # one attempt; default by kind
 //!       retry: {times: 3, backoff: 1s}
+//!       foreach: [checkout, search]  # one step for each, named <id>_1, <id>_2, …; values see `item`
 //!       on_error: stop               # stop = compensate (default) | continue
 //!       danger: true                 # shown in red; needs an approval
 //!       approve: {roles: [admin], min: 1, timeout: 60s, on_timeout: stop, message: Sure?}
@@ -184,6 +185,8 @@ pub struct Step {
     pub verify: Option<Call>,
     /// Waits for people first: the parameters of `approve`.
     pub approve: Option<Node>,
+    /// It stands for one step for each of these values, which it calls `item`.
+    pub foreach: Option<Vec<Node>>,
     /// So long after the run it is taken back by itself, in milliseconds. A flag knows its expiry itself.
     pub expires_ms: Option<u64>,
 }
@@ -434,8 +437,10 @@ fn all_steps(reader: &mut Reader, spec: Entries<'_>) -> Vec<Step> {
 }
 
 /// What a step may say beside its kind.
-const COMMON: [&str; 10] =
-    ["id", "title", "if", "timeout", "retry", "on_error", "danger", "verify", "expires", "approve"];
+const COMMON: [&str; 11] = [
+    "id", "title", "if", "timeout", "retry", "on_error", "danger", "verify", "expires", "approve",
+    "foreach",
+];
 
 fn step(reader: &mut Reader, node: &Node, path: &str) -> Option<Step> {
     let Some(pairs) = node.pairs() else {
@@ -496,6 +501,7 @@ fn step(reader: &mut Reader, node: &Node, path: &str) -> Option<Step> {
             call
         },
         condition: map.get("if").cloned(),
+        foreach: map.get("foreach").map(|node| foreach(reader, node, &join(path, "foreach"))),
         timeout_ms: reader.duration(map, path, "timeout"),
         retry: map.get("retry").map(|node| retry(reader, node, path)).unwrap_or_default(),
         on_error: reader.word(map, path, "on_error", &words).unwrap_or(OnError::Stop),
@@ -521,6 +527,18 @@ fn with_expiry(mut call: Call, expires: Option<&Node>, reader: &mut Reader, path
         ),
     }
     call
+}
+
+/// The values that a step is made for: texts and numbers, up to as many as there may be steps.
+fn foreach(reader: &mut Reader, node: &Node, path: &str) -> Vec<Node> {
+    let items = reader.list(node, path);
+    if matches!(node.content, Content::List(_)) && !(1..=STEPS_MAX).contains(&items.len()) {
+        reader.fault(node, path, format!("1 to {STEPS_MAX} values are expected"), "");
+    }
+    for item in items.iter().filter(|item| item.text().is_none()) {
+        reader.fault(item, path, format!("a plain value is expected, not {}", item.noun()), "");
+    }
+    items.to_vec()
 }
 
 fn retry(reader: &mut Reader, node: &Node, path: &str) -> Retry {

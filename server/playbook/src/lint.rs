@@ -81,12 +81,17 @@ fn names(playbook: &Playbook, problems: &mut Vec<Problem>) {
     let mut for_conditions = known.clone();
     for (index, step) in playbook.steps.iter().enumerate() {
         let path = format!("spec.steps[{index}]");
-        in_values(&step.call.params, &format!("{path}.{}", step.call.kind), &known, problems);
+        let mut here = known.clone();
+        for item in step.foreach.iter().flatten() {
+            in_values(item, &format!("{path}.foreach"), &known, problems);
+        }
+        here.extend(step.foreach.is_some().then(|| "item".to_owned()));
+        in_values(&step.call.params, &format!("{path}.{}", step.call.kind), &here, problems);
         if let Some(call) = &step.verify {
-            in_values(&call.params, &format!("{path}.verify.{}", call.kind), &known, problems);
+            in_values(&call.params, &format!("{path}.verify.{}", call.kind), &here, problems);
         }
         if let Some(node) = &step.approve {
-            in_values(node, &format!("{path}.approve"), &known, problems);
+            in_values(node, &format!("{path}.approve"), &here, problems);
         }
         if let Some(node) = &step.condition {
             let text = node.text().unwrap_or_default().trim();
@@ -95,8 +100,12 @@ fn names(playbook: &Playbook, problems: &mut Vec<Problem>) {
                 problems.push(Problem::new(format!("{path}.if"), message).at(node.at).hint(hint));
             }
         }
-        for field in ["state", "ok"] {
-            for_conditions.push(format!("steps.{}.{field}", step.id));
+        let made = match &step.foreach {
+            None => vec![step.id.clone()],
+            Some(items) => (1..=items.len()).map(|n| format!("{}_{n}", step.id)).collect(),
+        };
+        for id in made {
+            for_conditions.extend(["state", "ok"].map(|field| format!("steps.{id}.{field}")));
         }
     }
 }
@@ -154,9 +163,12 @@ fn times(plan: &plan::Plan, problems: &mut Vec<Problem>) {
 
 /// What cannot be undone comes last; what is dangerous is approved.
 fn order(playbook: &Playbook, plan: &plan::Plan, problems: &mut Vec<Problem>) {
-    for (index, (step, planned)) in playbook.steps.iter().zip(&plan.steps).enumerate() {
+    let written = playbook.steps.iter().enumerate().flat_map(|(index, step)| {
+        std::iter::repeat_n((index, step), step.foreach.as_ref().map_or(1, Vec::len))
+    });
+    for (number, ((index, step), planned)) in written.zip(&plan.steps).enumerate() {
         let path = format!("spec.steps[{index}]");
-        let later = plan.steps.get(index + 1..).unwrap_or_default();
+        let later = plan.steps.get(number + 1..).unwrap_or_default();
         let may_fail = |step: &plan::PlannedStep| step.on_error == format::OnError::Stop;
         if planned.undo == Undo::Impossible && !planned.danger && later.iter().any(may_fail) {
             let message = format!("`{}` has no undo, and later steps may fail", planned.kind);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::format::{Call, Drill, OnDeadline, OnError, Playbook, Require, Retry, Step};
+use crate::format::{Call, Drill, OnDeadline, OnError, Playbook, Require, Retry, STEPS_MAX, Step};
 use crate::preserve::Preserve;
 use crate::problem::{Problem, has_errors};
 use crate::steps::{self, Fault, Fields, Resolved, Undo};
@@ -228,12 +228,21 @@ pub(crate) fn fill(
         .steps
         .iter()
         .enumerate()
-        .filter_map(|(index, step)| {
-            let planned = filler.step(step, &format!("spec.steps[{index}]"));
+        .flat_map(|(index, step)| {
+            let path = format!("spec.steps[{index}]");
+            let planned = match &step.foreach {
+                None => filler.step(step, &path).into_iter().collect(),
+                Some(items) => filler.each(step, items, &path),
+            };
             filler.earlier.push((step.id.clone(), step.call.kind.clone()));
             planned
         })
-        .collect();
+        .collect::<Vec<_>>();
+    if steps.len() > STEPS_MAX {
+        let message = format!("with every `foreach` there are {} steps", steps.len());
+        let hint = format!("at most {STEPS_MAX}; split the playbook");
+        filler.problems.push(Problem::new("spec.steps", message).hint(hint));
+    }
     let plan = Plan {
         version: PLAN_VERSION,
         playbook: playbook.name.clone(),
@@ -262,6 +271,24 @@ struct Filler<'f> {
 }
 
 impl Filler<'_> {
+    /// One step for each value, which its texts call `item`.
+    fn each(&mut self, step: &Step, items: &[Node], path: &str) -> Vec<PlannedStep> {
+        let mut planned = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let at = format!("{path}.foreach[{index}]");
+            let value = expr::resolve(item, &at, &self.context, &mut self.problems);
+            if let Value::Object(context) = &mut self.context {
+                context.insert("item".to_owned(), value);
+            }
+            let own = Step { id: format!("{}_{}", step.id, index + 1), ..step.clone() };
+            planned.extend(self.step(&own, path));
+        }
+        if let Value::Object(context) = &mut self.context {
+            context.remove("item");
+        }
+        planned
+    }
+
     fn step(&mut self, step: &Step, path: &str) -> Option<PlannedStep> {
         let kind = steps::find(&step.call.kind)?;
         let resolved = self.call(&step.call, &format!("{path}.{}", step.call.kind))?;

@@ -152,6 +152,23 @@ async fn a_dry_run_shows_everything_and_changes_nothing() {
     assert_eq!(fake.with(|inner| (inner.operations, inner.entries.len())), (0, 0));
 }
 
+#[test]
+fn a_step_for_each_value_is_several_steps() {
+    let steps = "- {id: off, foreach: [a, b, '${{ environment }}-c'], flag.kill: {key: '${{ item }}', killed: true}}\n\
+                 - {id: then, if: steps.off_2.ok, log: {message: 'after ${{ inputs.x }}'}}";
+    let spec = "inputs: {x: {type: string, default: y}}";
+
+    assert_eq!(said(spec, steps), Vec::<String>::new());
+    let plan = plan_with(spec, steps);
+    let ids: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!(ids, ["off_1", "off_2", "off_3", "then"]);
+    assert_eq!(plan.steps[2].params["key"], "production-c");
+    let outside = said("", "- {id: one, log: {message: '${{ item }}'}}");
+    assert!(outside[0].contains("`item` is not defined here"), "{outside:?}");
+    let nothing = said("", "- {id: one, foreach: [], log: {message: m}}");
+    assert!(nothing[0].contains("1 to 50 values are expected"), "{nothing:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -1,6 +1,8 @@
 //! Screenshots of the console and the status page, from a server with live clients, so that the
 //! pictures in the documents never lie. `cargo xtask ui-shots [DIR]`
 
+mod data;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -51,9 +53,10 @@ async fn main() {
     let runbooks = backend.folder.path().join("runbooks");
     std::fs::create_dir(&runbooks).unwrap();
     std::fs::write(runbooks.join("session-reset.yaml"), ASKED).unwrap();
-    let runbooks = runbooks.display().to_string();
-    let server =
-        Server::start_on(&backend, "127.0.0.1:0", &[("SWITCHBACK_RUNBOOKS_DIR", &runbooks)]);
+    std::fs::write(runbooks.join("cancel-unpaid.yaml"), data::PLAYBOOK).unwrap();
+    let (runbooks, shop) = (runbooks.display().to_string(), backend.address());
+    let variables = [("SWITCHBACK_RUNBOOKS_DIR", runbooks.as_str()), ("SHOP_DATABASE_URL", &shop)];
+    let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
     been_there(&backend).await;
     let clients = connect(&server).await;
     fill(&server.api()).await;
@@ -97,7 +100,7 @@ async fn main() {
     for (page, name) in calm.iter().zip(names) {
         shoot(&browser, &format!("{}/ui/production{page}", server.url), &folder, name).await;
     }
-    for page in ["tokens", "people", "projects", "environments", "sources"] {
+    for page in ["tokens", "people", "projects", "environments"] {
         shoot(&browser, &format!("{}/ui/settings/{page}", server.url), &folder, page).await;
     }
 
@@ -127,6 +130,7 @@ async fn main() {
     shoot(&browser, &format!("{}/ui/production", server.url), &folder, "overview-incident").await;
     shoot(&browser, &format!("{}/ui/production/incidents", server.url), &folder, "incidents").await;
     shoot(&browser, &format!("{}/status", server.url), &folder, "status").await;
+    data::pages(&browser, &server, &backend, &folder).await;
     browser.quit().await;
     drop(clients);
 }
