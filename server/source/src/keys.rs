@@ -167,18 +167,17 @@ impl Present {
         })
     }
 
+    /// The columns' hash of a key at or behind `from`, which moves there: keys are asked for in order.
     fn find(&self, hash: u64, from: &mut usize) -> Option<u64> {
-        // Most tables give their keys in order, so the next one is close.
-        let near = self.0.get(*from).is_some_and(|(key, _)| *key <= hash);
-        let start = if near { *from } else { 0 };
-        let rest = self.0.get(start..).unwrap_or_default();
+        let rest = self.0.get(*from..).unwrap_or_default();
+        // The next one is close, unless the table has grown a lot.
         let step = match rest.get(..64) {
             Some(close) if close.last().is_some_and(|(key, _)| *key >= hash) => {
                 close.partition_point(|(key, _)| *key < hash)
             }
             _ => rest.partition_point(|(key, _)| *key < hash),
         };
-        *from = start + step;
+        *from += step;
         self.0.get(*from).filter(|(key, _)| *key == hash).map(|(_, columns)| *columns)
     }
 }
@@ -221,7 +220,8 @@ impl Difference {
         let (head, mut rest) = bytes.split_at_checked(2).ok_or_else(damaged)?;
         let (form, with_columns) =
             (head.first().copied().unwrap_or_default(), head.get(1) == Some(&1));
-        let (mut last, mut near) = (0i64, 0usize);
+        let mut last = 0i64;
+        let mut keys: Vec<(u64, u64, Key<'_>)> = Vec::new();
         while !rest.is_empty() {
             let key = take_key(form, &mut rest, &mut last).ok_or_else(damaged)?;
             let columns = if with_columns {
@@ -229,9 +229,15 @@ impl Difference {
             } else {
                 0
             };
-            match present.find(key.hash(), &mut near) {
-                None => self.missing.note(&key),
-                Some(now) if with_columns && now != columns => self.changed.note(&key),
+            keys.push((key.hash(), columns, key));
+        }
+        // In the order of the present ones, so that each is found right behind the one before.
+        keys.sort_unstable_by_key(|(hash, ..)| *hash);
+        let mut near = 0;
+        for (hash, columns, key) in &keys {
+            match present.find(*hash, &mut near) {
+                None => self.missing.note(key),
+                Some(now) if with_columns && now != *columns => self.changed.note(key),
                 Some(_) => {}
             }
         }
