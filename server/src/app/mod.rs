@@ -2,7 +2,9 @@
 //! steps all come through.
 
 pub mod backups;
+pub mod approvals;
 pub mod brake;
+pub mod break_glass;
 pub mod bulk;
 pub mod catalogue;
 pub mod clients;
@@ -19,6 +21,7 @@ pub mod forecast;
 pub mod ids;
 pub mod impact;
 pub mod incidents;
+pub mod links;
 pub mod log;
 pub mod mirror;
 pub mod moments;

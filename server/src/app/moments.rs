@@ -50,6 +50,9 @@ pub fn says(row: &LogEntry, title: &str) -> String {
         }
         "waiting" => format!("“{title}” waits for its time"),
         "approved" => with(format!("{by} approved “{title}”")),
+        "voided" => with(format!("What people said to “{title}” is void; they are asked again")),
+        "broke_glass" => with(format!("{by} let “{title}” go on alone (break-glass)")),
+        "note" if row.detail.get("link").is_some() => with(format!("{by}, about “{title}”")),
         "refused" => with(format!("{by} refused “{title}”")),
         "decided" => {
             let decision = match field(&row.detail, "decision") {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod backup;
+mod approval;
 mod change;
 mod client;
 mod config;

@@ -21,6 +21,7 @@ mod news;
 mod nodes;
 mod notices;
 mod preserved;
+mod reviews;
 mod rollback_log;
 mod run_times;
 mod runs;
@@ -47,11 +48,12 @@ pub use incidents::{
 pub use migrate::{Opened, open};
 pub use news::Listener;
 pub use nodes::NodeRow;
+pub use reviews::Review;
 pub use rollback_log::{
     ChainHead, ChainLink, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows,
 };
 pub use run_times::StepTimes;
-pub use runs::{Lease, NewRun, RunFilter, RunRow};
+pub use runs::{Beside, Lease, NewRun, RunFilter, RunRow};
 pub use segments::SegmentRow;
 pub use tokens::{TokenKind, TokenRow};
 pub use usage::UsageRow;
@@ -100,6 +102,7 @@ impl Store {
             nodes::ALL,
             notices::ALL,
             preserved::ALL,
+            reviews::ALL,
             rollback_log::ALL,
             run_times::ALL,
             runs::ALL,

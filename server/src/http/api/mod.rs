@@ -2,6 +2,7 @@
 
 pub mod backups;
 mod drills;
+mod approvals;
 pub mod environments;
 pub mod flags;
 pub mod incidents;
@@ -24,6 +25,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         segments::endpoints(),
         playbooks::endpoints(),
         drills::endpoints(),
+        approvals::endpoints(),
         undo::endpoints(),
         records::endpoints(),
         incidents::endpoints(),

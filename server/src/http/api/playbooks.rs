@@ -11,6 +11,7 @@ use switchback_playbook::journal::Decision;
 use switchback_store::{RunFilter, RunRow};
 
 use crate::app::AppError;
+use crate::app::approvals::Answer as Given;
 use crate::app::playbooks::RunDraft;
 use crate::http::State;
 use crate::http::auth::Caller;
@@ -149,6 +150,10 @@ struct ApprovalBody {
     approve: bool,
     #[serde(default)]
     comment: String,
+    /// The plan that was looked at: its SHA-256, or at least its first 8 digits. Another one is refused.
+    plan_sha256: Option<String>,
+    /// `view.steps[].asked` of the run that was looked at. When people were asked again since, it is refused.
+    asked: Option<u64>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -266,7 +271,9 @@ async fn approve_step(
     path: Path<(String, String)>,
     body: Json<ApprovalBody>,
 ) -> Result<HttpResponse, AppError> {
-    app.approve_step(&caller.0, &path.0, &path.1, body.approve, &body.comment).await?;
+    let ApprovalBody { approve: granted, comment, plan_sha256, asked } = body.into_inner();
+    let answer = Given { granted, comment, plan_sha256, asked, link: None };
+    app.approve_step(&caller.0, &path.0, &path.1, answer).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 

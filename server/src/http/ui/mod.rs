@@ -20,6 +20,7 @@ mod flags;
 mod frame;
 mod home;
 mod incidents;
+mod link;
 mod live;
 mod log;
 mod outage;
@@ -60,6 +61,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/sign-in", get().to(sign_in::page))
         .route("/sign-in", post().to(sign_in::sign_in))
         .route("/sign-out", post().to(sign_in::sign_out))
+        .route("/approve/{token}", get().to(link::page))
+        .route("/approve/{token}", post().to(link::answer))
         .route("/assets/{hash}/{name}", get().to(assets::serve))
         .route("/docs/errors", get().to(docs::errors))
         .route("/docs/api", get().to(docs::api))
@@ -134,7 +137,9 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/runs/{run}/undo", get().to(playbooks::undo))
         .route("/runs/{run}/undo", post().to(playbooks::start_undo))
         .route("/runs/{run}/approval", post().to(run::approve))
+        .route("/runs/{run}/break-glass", post().to(run::break_glass))
         .route("/runs/{run}/decision", post().to(run::decide))
+        .route("/reviews/{review}", post().to(run::review))
         .route("/incidents", get().to(incidents::page))
         .route("/incidents/new", get().to(incidents::new_page))
         .route("/incidents/new", post().to(incidents::open))

@@ -12,7 +12,7 @@ use switchback_playbook::invert::Which;
 use switchback_playbook::plan::Plan;
 use switchback_playbook::steps::Answer as Known;
 use switchback_playbook::units::duration_words;
-use switchback_store::{RunFilter, RunRow};
+use switchback_store::{Review, RunFilter, RunRow};
 
 use super::drills::Drills;
 use super::fields::{Faults, Fields};
@@ -79,6 +79,14 @@ struct PlaybooksPage {
     cards: Vec<Card>,
     runs: Vec<RunLine>,
     refused: Vec<(String, String)>,
+    /// Uses of break-glass that nobody has looked at, each with whether the reader did it.
+    reviews: Vec<(Review, bool)>,
+}
+
+impl PlaybooksPage {
+    fn who(&self, name: &str) -> String {
+        words::actor(name)
+    }
 }
 
 #[derive(Template)]
@@ -95,6 +103,8 @@ struct PlaybookPage {
     drills: Drills,
     deadline: String,
     steps: Vec<StepLine>,
+    /// How the plan's SHA-256 begins.
+    plan: String,
     requires: Vec<(String, &'static str, String)>,
     clients: String,
     rehearsed: bool,
@@ -206,7 +216,13 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
         let first = problems.first().map(ToString::to_string).unwrap_or_default();
         (file.clone(), first)
     });
+    let reviews = visit.list_reviews(&visit.who, Some(&path), true).await?;
+    let own = |review: Review| {
+        let is_own = review.actor == visit.who.name;
+        (review, is_own)
+    };
     let page = PlaybooksPage {
+        reviews: reviews.into_iter().map(own).collect(),
         sentence,
         tone: if active > 0 { "attention" } else { "" },
         cards,
@@ -295,6 +311,8 @@ impl Shown {
             Some((plan, _)) => visit.forecast(&visit.who, plan, None).await?,
             None => Forecast::default(),
         };
+        let plan = rehearsal.as_ref().filter(|_| rehearsed);
+        let plan = plan.map(|(_, preview)| super::run_view::short(&preview.plan_sha256));
         let (steps, requires, clients) = match &rehearsal {
             Some((_, preview)) => (
                 steps_of(preview, &forecast),
@@ -315,6 +333,7 @@ impl Shown {
             too_long: forecast.exceeds_deadline,
             runs: runs.iter().map(RunLine::of).collect(),
             steps,
+            plan: plan.unwrap_or_default(),
             requires,
             clients,
             rehearsed,

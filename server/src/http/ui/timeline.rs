@@ -92,6 +92,8 @@ pub fn did(change: &Change, base: &str) -> Words {
         (_, "describe") => "described",
         (_, "delete") => "deleted",
         (_, "revoke") => "revoked",
+        ("run", "break glass") => "broke glass in",
+        ("run", "review") => "reviewed the break-glass in",
         (_, "protect") => "protected",
         (_, "unprotect") => "took the protection off",
         (_, "send") => "sent",
