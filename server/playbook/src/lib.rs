@@ -26,6 +26,7 @@ pub mod standing;
 pub mod state;
 pub mod steps;
 pub mod templates;
+pub mod triggers;
 pub mod units;
 pub mod yaml;
 

@@ -3,6 +3,7 @@
 
 pub mod backups;
 pub mod approvals;
+pub mod automation;
 pub mod brake;
 pub mod break_glass;
 pub mod bulk;
@@ -38,6 +39,7 @@ pub mod undo;
 pub mod usage;
 pub mod users;
 pub mod visits;
+pub mod webhooks;
 pub mod who;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,9 @@ pub fn says(row: &LogEntry, title: &str) -> String {
     let took = row.duration_ms.map(|ms| format!(" after {ms} ms")).unwrap_or_default();
     let by = &row.actor;
     match row.phase.as_str() {
+        "note" if row.detail.get("break_glass").is_some() => {
+            format!("{by} started the run alone (break-glass): {}", row.reason)
+        }
         "note" if row.detail.get("plan_sha256").is_some() => {
             format!("{by} started the run ({})", field(&row.detail, "trigger"))
         }

@@ -15,6 +15,7 @@ use switchback_store::{
 };
 
 use super::App;
+use super::automation::start_error;
 use super::error::{AppError, Wrong};
 use super::ports::{to_entry, world};
 use super::undo::expires_ms;
@@ -56,8 +57,10 @@ pub struct RunDraft {
     pub reason: String,
     /// Values for its inputs.
     pub inputs: BTreeMap<String, Value>,
-    /// `ui`, `cli`, `api`.
+    /// `ui`, `cli`, `api`, `webhook`.
     pub trigger: &'static str,
+    /// Without the role that the playbook wants, in an emergency.
+    pub break_glass: bool,
 }
 
 /// What a check of the chain found.
@@ -111,8 +114,36 @@ impl App {
         let reason = self.reason_to_run(who, &draft.environment, &draft.reason).await?;
         let draft = RunDraft { reason, ..draft };
         let plan = self.plan_run(&draft)?;
-        self.must_be_drilled(&plan).await?;
-        self.start_plan(who, plan, draft.trigger, json!({}), None).await
+        let blocked = match self.may_start(who, &plan).await {
+            Err(AppError::Refused(why)) => Some(why),
+            other => other.map(|()| None)?,
+        };
+        let trigger = draft.trigger;
+        let Some(why) = blocked else {
+            let beside = Beside::default();
+            return self.start_plan(who, plan, trigger, json!({}), None, beside).await;
+        };
+        if !draft.break_glass {
+            return Err(AppError::Refused(why));
+        }
+        let id = self.ids.next("run");
+        let (review, stamp) = self.review_of(who, &draft.environment, &id, "", &draft.reason)?;
+        let beside = Beside { review: Some((&review, &stamp)), ..Beside::default() };
+        let noted = json!({"break_glass": why});
+        self.start_plan(who, plan, trigger, noted, Some(id), beside).await
+    }
+
+    /// Refuses a start that takes another role or a drill; breaking glass passes both.
+    async fn may_start(&self, who: &Who, plan: &Plan) -> Result<(), AppError> {
+        let roles = self.catalogue.load().get(&plan.playbook)?.triggers.manual.roles.clone();
+        if !who.has_one_of(&roles, &plan.environment) {
+            let message = format!(
+                "this playbook is started by {}; in an emergency break glass, which somebody else reviews",
+                roles.join(" or ")
+            );
+            return Err(AppError::Refused(message));
+        }
+        self.must_be_drilled(plan).await
     }
 
     /// Why somebody runs something, cut to what is kept; a protected environment needs it.
@@ -139,6 +170,7 @@ impl App {
         trigger: &str,
         noted: Value,
         id: Option<String>,
+        beside: Beside<'_>,
     ) -> Result<RunRow, AppError> {
         let sha256 = plan.sha256();
         let now = self.clock.now();
@@ -170,14 +202,7 @@ impl App {
         }
         let first =
             self.person_row(&run.id, &run.environment, who, &run.reason, Phase::Note, detail);
-        self.store.create_run(&run, first, Beside::default()).await.map_err(
-            |error| match error {
-                switchback_store::StoreError::Exists { key, .. } => AppError::Refused(format!(
-                    "run {key} is already doing this; wait for it or cancel it"
-                )),
-                error => error.into(),
-            },
-        )?;
+        self.store.create_run(&run, first, beside).await.map_err(start_error)?;
         tracing::info!(
             run.id = run.id,
             environment.key = run.environment,

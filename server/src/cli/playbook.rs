@@ -41,6 +41,9 @@ pub enum Command {
         /// Print the run's id and return at once.
         #[arg(long)]
         detach: bool,
+        /// Start it without the role that it wants, in an emergency: somebody else reviews it.
+        #[arg(long)]
+        break_glass: bool,
     },
     /// List runs, newest first.
     Runs {
@@ -186,10 +189,12 @@ pub async fn run(client: Client, command: Command) -> Outcome {
     match command {
         Command::List => list(&client).await,
         Command::Lint { file } => lint(&client, &file).await,
-        Command::Run { name, env, reason, inputs, dry_run, detach } => {
+        Command::Run { name, env, reason, inputs, dry_run, detach, break_glass } => {
             let inputs = parse_inputs(&inputs)?;
-            let body =
-                json!({"environment": env, "reason": reason, "inputs": inputs, "trigger": "cli"});
+            let body = json!({
+                "environment": env, "reason": reason, "inputs": inputs, "trigger": "cli",
+                "break_glass": break_glass,
+            });
             if dry_run {
                 return preview(&client, &format!("/playbooks/{name}/preview"), body).await;
             }

@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod backups;
+mod automation;
 mod changes;
 mod data_sources;
 mod db;
@@ -32,6 +33,7 @@ mod users;
 mod visits;
 
 pub use backups::BackupRow;
+pub use automation::{AutomationOff, Gate, Once};
 pub use changes::{Change, ChangeFilter, Stamp};
 pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};
@@ -91,6 +93,7 @@ impl Store {
     pub fn statements() -> impl Iterator<Item = &'static str> {
         [
             backups::ALL,
+            automation::ALL,
             changes::ALL,
             data_sources::ALL,
             drills::ALL,

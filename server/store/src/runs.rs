@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use switchback_core::model::Millis;
 
 use crate::Store;
+use crate::automation::{self, Gate};
 use crate::changes::Stamp;
 use crate::db::{Row, Tx, params, sql};
 use crate::error::{StoreError, not_found};
@@ -124,6 +125,8 @@ pub struct Lease {
 pub struct Beside<'b> {
     /// Somebody started it without the right to, in an emergency.
     pub review: Option<(&'b Review, &'b Stamp)>,
+    /// It starts by itself.
+    pub gate: Option<&'b Gate>,
 }
 
 /// Which runs to list.
@@ -196,6 +199,9 @@ impl Store {
         beside: Beside<'_>,
     ) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
+        if let Some(gate) = beside.gate {
+            automation::pass_in(&mut tx, gate, run).await?;
+        }
         let held = tx.one(HOLDER, params![&run.concurrency_key]).await?;
         if let Some(row) = held {
             return Err(StoreError::Exists { kind: "run", key: row.text("id")? });

@@ -3,6 +3,7 @@
 pub mod backups;
 mod drills;
 mod approvals;
+mod automation;
 pub mod environments;
 pub mod flags;
 pub mod incidents;
@@ -26,6 +27,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         playbooks::endpoints(),
         drills::endpoints(),
         approvals::endpoints(),
+        automation::endpoints(),
         undo::endpoints(),
         records::endpoints(),
         incidents::endpoints(),

@@ -46,6 +46,10 @@ struct Playbook {
     /// What speaks for running it.
     decision: Vec<String>,
     inputs: Value,
+    /// Who and what may start it.
+    triggers: Value,
+    /// How often it may start by itself.
+    limits: Value,
     /// Step ids and kinds, in order.
     steps: Vec<StepSummary>,
 }
@@ -66,6 +70,8 @@ impl From<&switchback_playbook::format::Playbook> for Playbook {
             deadline_ms: playbook.deadline_ms,
             decision: playbook.decision.clone(),
             inputs: json!(playbook.inputs),
+            triggers: json!(playbook.triggers),
+            limits: json!(playbook.limits),
             steps: playbook
                 .steps
                 .iter()
@@ -129,6 +135,9 @@ struct RunBody {
     inputs: BTreeMap<String, Value>,
     /// `cli` or `api`; `api` when not given.
     trigger: Option<String>,
+    /// Start it without the role that the playbook wants, in an emergency; the reason then has at least 20 characters.
+    #[serde(default)]
+    break_glass: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -182,9 +191,16 @@ struct ListQuery {
 
 impl RunBody {
     fn draft(self, playbook: &str) -> RunDraft {
-        let Self { environment, reason, inputs, trigger } = self;
+        let Self { environment, reason, inputs, trigger, break_glass } = self;
         let trigger = if trigger.as_deref() == Some("cli") { "cli" } else { "api" };
-        RunDraft { playbook: playbook.to_owned(), environment, reason, inputs, trigger }
+        RunDraft {
+            playbook: playbook.to_owned(),
+            environment,
+            reason,
+            inputs,
+            trigger,
+            break_glass,
+        }
     }
 }
 

@@ -4,9 +4,11 @@
 
 pub mod assets;
 mod backups;
+mod automation;
 mod bulk;
 mod clients;
 mod compare;
+mod confirm;
 mod diff_lines;
 mod docs;
 mod draft;
@@ -98,6 +100,8 @@ fn settings_routes(config: &mut web::ServiceConfig) {
         .route("/settings/sources/{source}/backups", get().to(backups::page))
         .route("/settings/sources/{source}/backups", post().to(backups::start))
         .route("/settings/sources/{source}/remove", post().to(sources::remove))
+        .route("/settings/automation", get().to(automation::page))
+        .route("/settings/automation", post().to(automation::set))
         .route("/settings/environments", get().to(settings::environments))
         .route("/settings/environments", post().to(settings::make_environment))
         .route("/settings/environments/{key}/protection", post().to(settings::protect));

@@ -12,8 +12,10 @@ use switchback_playbook::invert::Which;
 use switchback_playbook::plan::Plan;
 use switchback_playbook::steps::Answer as Known;
 use switchback_playbook::units::duration_words;
+use switchback_playbook::triggers::Confirm;
 use switchback_store::{Review, RunFilter, RunRow};
 
+use super::confirm::{confirmed, others};
 use super::drills::Drills;
 use super::fields::{Faults, Fields};
 use super::frame::{Frame, ROLLBACK};
@@ -101,6 +103,8 @@ struct PlaybookPage {
     /// What taking it back cannot take back.
     left: Vec<String>,
     drills: Drills,
+    /// Who starts it, where the reader may not: the roles.
+    others: String,
     deadline: String,
     steps: Vec<StepLine>,
     /// How the plan's SHA-256 begins.
@@ -140,8 +144,18 @@ impl PlaybookPage {
         let shown: Vec<String> =
             self.playbook.inputs.iter().map(|input| format!("inputs.{}", input.name)).collect();
         let mut shown: Vec<&str> = shown.iter().map(String::as_str).collect();
-        shown.push("reason");
+        shown.extend(["reason", "confirm"]);
         self.faults.beside(&shown)
+    }
+
+    /// Whether the name is to be typed.
+    fn asks_name(&self) -> bool {
+        self.playbook.triggers.manual.confirm == Confirm::TypeName
+    }
+
+    /// Whether a button is to be held rather than pressed.
+    fn holds(&self) -> bool {
+        self.playbook.triggers.manual.confirm != Confirm::None
     }
 
     fn asks_reason(&self) -> bool {
@@ -286,6 +300,7 @@ async fn page_of(
             reason: "dry run".to_owned(),
             inputs: samples,
             trigger: "ui",
+            break_glass: false,
         };
         visit.preview_run(&visit.who, &draft).await.ok()
     };
@@ -327,6 +342,7 @@ impl Shown {
             undoes: None,
             left: Vec::new(),
             drills: Drills::of(visit, &playbook).await?,
+            others: others(visit, &playbook, environment),
             deadline: words::duration(playbook.deadline_ms.cast_signed()),
             typical: typical(&runs.iter().collect::<Vec<_>>()),
             expected: expected(forecast.p50_ms, forecast.p95_ms, forecast.from_runs),
@@ -459,7 +475,11 @@ pub async fn start(visit: Visit, path: Path<(String, String)>, form: Fields) -> 
             }
         };
     }
-    match visit.start_run(&visit.who, draft).await {
+    let started = match confirmed(&visit, &name, form.text("confirm")) {
+        Ok(()) => visit.start_run(&visit.who, draft).await,
+        Err(error) => Err(error),
+    };
+    match started {
         Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
         Err(error) => {
             let faults = Faults::of(error)?;
@@ -492,6 +512,7 @@ fn draft_of(
         reason: reason.unwrap_or_default(),
         inputs,
         trigger: "ui",
+        break_glass: form.is("break_glass"),
     })
 }
 
@@ -548,9 +569,14 @@ pub async fn roll_back(visit: Visit, path: Path<String>, form: Fields) -> Answer
         reason,
         inputs,
         trigger: "ui",
+        break_glass: false,
     };
     let environment = draft.environment.clone();
-    match visit.start_run(&visit.who, draft).await {
+    let started = match confirmed(&visit, ROLLBACK, form.text("confirm")) {
+        Ok(()) => visit.start_run(&visit.who, draft).await,
+        Err(error) => Err(error),
+    };
+    match started {
         Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
         Err(error) => {
             let faults = Faults::of(error)?;
