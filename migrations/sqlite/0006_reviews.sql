@@ -12,3 +12,9 @@ CREATE TABLE reviews (
     comment TEXT NOT NULL
 );
 CREATE INDEX reviews_by_environment ON reviews (environment, id);
+-- When playbooks are due that start by themselves; `rule` is the schedule that this was reckoned from.
+CREATE TABLE schedules (
+    playbook TEXT NOT NULL PRIMARY KEY,
+    rule TEXT NOT NULL,
+    due_at BIGINT NOT NULL
+);

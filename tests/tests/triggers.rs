@@ -42,6 +42,17 @@ spec:
   limits: {ceiling: {runs: 2, per: 1h}}
   steps: [{id: say, log: {message: called}}]
 ";
+const DUE: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: due, title: Rehearse in staging, owner: team-shop}
+spec:
+  deadline: 1m
+  inputs:
+    reason: {type: string, min: 10, required: true}
+  triggers: [{schedule: {every: 30d, environment: staging}}]
+  steps: [{id: say, log: {message: due}}]
+";
 const REASON: &str = "the administrators are all on a plane";
 
 async fn serve(backend: &Backend) -> (Server, Api) {
@@ -49,6 +60,7 @@ async fn serve(backend: &Backend) -> (Server, Api) {
     std::fs::create_dir_all(&runbooks).unwrap();
     std::fs::write(runbooks.join("hooked.yaml"), HOOKED).unwrap();
     std::fs::write(runbooks.join("ceiled.yaml"), CEILED).unwrap();
+    std::fs::write(runbooks.join("due.yaml"), DUE).unwrap();
     let folder = runbooks.display().to_string();
     let variables = [("SWITCHBACK_RUNBOOKS_DIR", folder.as_str()), ("HOOK_SECRET", SECRET)];
     let server = Server::start_on(backend, "127.0.0.1:0", &variables);
@@ -314,5 +326,68 @@ on_both! {
 
         assert_eq!(with.status(), StatusCode::SEE_OTHER);
         assert_eq!(api.get("/api/v1/runs").await["items"].as_array().unwrap().len(), 1);
+    }
+
+    /// What the clock starts runs once for all the times that were missed, and not while automation is off.
+    async fn a_schedule_starts_missed_times_once(backend: Backend) {
+        let (server, api) = serve(&backend).await;
+        let due = async || backend.ask("SELECT CAST(COALESCE(MAX(due_at), 0) AS TEXT) FROM schedules").await;
+        let placed = eventually("it is known when it is due", || async {
+            let at: u64 = due().await.parse().unwrap();
+            (at > 0).then_some(at)
+        })
+        .await;
+        assert!(placed > (now_s() + 29 * 86_400) * 1_000);
+        assert_eq!(api.get("/api/v1/runs").await["items"], json!([]), "not at once");
+
+        // It was due a hundred days ago, and three more times since.
+        let missed = (now_s() - 100 * 86_400) * 1_000;
+        backend.tamper(&format!("UPDATE schedules SET due_at = {missed}")).await;
+        let moved = async |from: u64| {
+            eventually("it moves on to the next time", || async {
+                let at: u64 = due().await.parse().unwrap();
+                (at != from).then_some(at)
+            })
+            .await
+        };
+        assert!(moved(missed).await > now_s() * 1_000);
+        let runs = api.get("/api/v1/runs?playbook=due").await;
+        let runs = runs["items"].as_array().unwrap();
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        assert_eq!(
+            (&runs[0]["trigger"], &runs[0]["environment"], &runs[0]["requested_by"]),
+            (&json!("schedule"), &json!("staging"), &json!("schedule:due"))
+        );
+        ended(&api, &runs[0]).await;
+
+        api.put("/api/v1/automation", json!({"on": false, "reason": "quiet, please"})).await;
+        backend.tamper(&format!("UPDATE schedules SET due_at = {}", missed + 1)).await;
+        moved(missed + 1).await;
+        assert_eq!(api.get("/api/v1/runs").await["items"].as_array().unwrap().len(), 1);
+        assert_eq!(refused(&api).await.len(), 1);
+        drop(server);
+    }
+}
+
+/// Two nodes see the same time; one run comes of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_of_two_starts_what_is_due() {
+    let backend = Backend::postgres().await;
+    let (_one, api) = serve(&backend).await;
+    let folder = backend.folder.path().join("runbooks").display().to_string();
+    let variables = [("SWITCHBACK_RUNBOOKS_DIR", folder.as_str()), ("HOOK_SECRET", SECRET)];
+    let _two = Server::start_on(&backend, "127.0.0.1:0", &variables);
+    let due =
+        async || backend.ask("SELECT CAST(COALESCE(MAX(due_at), 0) AS TEXT) FROM schedules").await;
+    eventually("it is known when it is due", || async { (due().await != "0").then_some(()) }).await;
+
+    for n in 1..=5 {
+        let missed = (now_s() - n * 86_400) * 1_000;
+        backend.tamper(&format!("UPDATE schedules SET due_at = {missed}")).await;
+        eventually("it moves on", || async { (due().await != missed.to_string()).then_some(()) })
+            .await;
+        let runs = api.get("/api/v1/runs?playbook=due").await;
+        assert_eq!(runs["items"].as_array().unwrap().len() as u64, n, "{runs}");
+        ended(&api, &runs["items"][0]).await;
     }
 }

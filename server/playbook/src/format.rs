@@ -20,6 +20,7 @@
 //!   secrets: {deploys: env:DEPLOY_HOOK_SECRET}          # env:NAME or file:/path
 //!   triggers:                        # people may always start it, unless `roles` says which
 //!     - manual: {roles: [operator, admin], confirm: type_name}   # none | click | type_name
+//!     - schedule: {every: 30d, environment: staging}   # or {at: "03:00", days: [mon], environment: …}, UTC
 //!     - webhook: {token: deploys, inputs: {reason: /message}}    # JSON pointers into the body
 //!   limits: {cooldown: 10m, ceiling: {runs: 3, per: 1h}}         # for what starts by itself
 //!   decision:                        # shown to whoever decides

@@ -5,6 +5,7 @@
 //! triggers:
 //!   - manual: {roles: [admin], confirm: type_name} # in the console: none | click | type_name
 //!   - webhook: {token: deploys, inputs: {reason: /message}}   # a name in secrets; JSON pointers
+//!   - schedule: {every: 30d, environment: staging}   # or {at: "03:00", days: [mon], environment: staging}; UTC
 //! limits: {cooldown: 10m, ceiling: {runs: 3, per: 1h}}        # for what starts by itself
 //! ```
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::inputs::Input;
 use crate::problem::{Problem, suggest};
 use crate::read::{Entries, Reader, join};
+use crate::schedule::{self, Schedule};
 use crate::yaml::Node;
 
 /// How a person confirms a start in the console.
@@ -55,6 +57,15 @@ pub struct Triggers {
     pub manual: Manual,
     /// A signed call.
     pub webhook: Option<Webhook>,
+    /// The clock.
+    pub schedule: Option<Schedule>,
+}
+
+impl Triggers {
+    /// Whether something but a person starts it.
+    pub fn starts_by_itself(&self) -> bool {
+        self.webhook.is_some() || self.schedule.is_some()
+    }
 }
 
 /// So many runs in so much time.
@@ -76,7 +87,7 @@ pub struct Limits {
 }
 
 /// Kinds of triggers that the format has and this release does not run.
-const LATER: [&str; 3] = ["alert", "guard", "schedule"];
+const LATER: [&str; 2] = ["alert", "guard"];
 const ROLES: [(&str, ()); 4] = [("viewer", ()), ("editor", ()), ("operator", ()), ("admin", ())];
 
 /// Reads `spec.secrets`: a name, and where the secret is.
@@ -127,7 +138,7 @@ pub(crate) fn parse(
     let mut seen: Vec<&str> = Vec::new();
     for (index, item) in reader.list(node, "spec.triggers").iter().enumerate() {
         let path = format!("spec.triggers[{index}]");
-        if reader.map(item, &path, &["manual", "webhook"], &LATER).is_none() {
+        if reader.map(item, &path, &["manual", "webhook", "schedule"], &LATER).is_none() {
             continue;
         }
         let Some([(key, value)]) = item.pairs() else {
@@ -143,6 +154,10 @@ pub(crate) fn parse(
         match kind {
             "manual" => found.manual = manual(reader, value, &path).unwrap_or_default(),
             "webhook" => found.webhook = webhook(reader, value, &path, inputs, secrets),
+            "schedule" => {
+                found.schedule = schedule::parse(reader, value, &path);
+                all_given(reader, value, &path, inputs, &BTreeMap::new());
+            }
             _ => {}
         }
     }
@@ -188,14 +203,25 @@ fn webhook(
         reader.fault(node, &join(path, "token"), message, hint);
     }
     let given = pointers(reader, map, path, inputs);
+    all_given(reader, node, path, inputs, &given);
+    Some(Webhook { token: token?, inputs: given })
+}
+
+/// What starts by itself has a value for every input.
+fn all_given(
+    reader: &mut Reader,
+    node: &Node,
+    path: &str,
+    inputs: &[Input],
+    given: &BTreeMap<String, String>,
+) {
     for input in inputs {
         let has_value = input.default.is_some() || !input.required || input.name == "reason";
         if !has_value && !given.contains_key(&input.name) {
             let message = format!("the input `{}` is required, and this gives it none", input.name);
-            reader.fault(node, path, message, "add it to `inputs`, or give it a default");
+            reader.fault(node, path, message, "give the input a default");
         }
     }
-    Some(Webhook { token: token?, inputs: given })
 }
 
 /// Inputs by JSON pointer.
@@ -231,10 +257,10 @@ pub(crate) fn limits(reader: &mut Reader, node: &Node, triggers: &Triggers) -> L
     let Some(map) = reader.map(node, path, &["cooldown", "ceiling"], &[]) else {
         return Limits::default();
     };
-    if triggers.webhook.is_none() {
+    if !triggers.starts_by_itself() {
         let message = "limits are for what starts by itself, and nothing does here";
         let problem = Problem::new(path, message).at(node.at);
-        reader.problems.push(problem.hint("leave them out, or add a trigger such as `webhook`"));
+        reader.problems.push(problem.hint("leave them out, or add `webhook` or `schedule`"));
     }
     let ceiling = map.get("ceiling").and_then(|node| {
         let path = join(path, "ceiling");

@@ -18,7 +18,7 @@ pub struct Wish {
     pub playbook: String,
     /// The environment.
     pub environment: String,
-    /// `webhook`.
+    /// `webhook` or `schedule`.
     pub trigger: &'static str,
     /// In whose name it stands on the log.
     pub by: String,
@@ -55,7 +55,11 @@ impl App {
             trigger,
             break_glass: false,
         };
-        let plan = match self.plan_run(&draft) {
+        let place = self.get_environment(&environment).await.map_err(|error| match error {
+            AppError::NotFound { .. } => AppError::Refused(error.to_string()),
+            error => error,
+        });
+        let plan = match place.and_then(|_| self.plan_run(&draft)) {
             Ok(plan) => self.must_be_drilled(&plan).await.map(|()| plan),
             Err(error) => Err(error),
         };

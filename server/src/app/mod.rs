@@ -1,9 +1,9 @@
 //! Use cases by noun. Permission, audit and broadcast live here once; API, pages, CLI and playbook
 //! steps all come through.
 
-pub mod backups;
 pub mod approvals;
 pub mod automation;
+pub mod backups;
 pub mod brake;
 pub mod break_glass;
 pub mod bulk;
@@ -29,6 +29,7 @@ pub mod moments;
 pub mod playbooks;
 pub mod ports;
 pub mod report;
+mod schedules;
 pub mod seed;
 pub mod segments;
 pub mod sources;

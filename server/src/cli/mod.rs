@@ -1,9 +1,9 @@
 //! The command line: one file per command group. Without a command it serves.
 
 mod apply;
-mod backup;
 mod approval;
 mod automation;
+mod backup;
 mod change;
 mod client;
 mod config;

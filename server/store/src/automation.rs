@@ -15,9 +15,13 @@ sql! {
     SET = "UPDATE meta SET value = $1 WHERE key = 'automation'";
     GET = "SELECT value FROM meta WHERE key = 'automation'";
     LAST = "SELECT MAX(created_at) AS at FROM playbook_runs WHERE playbook = $1 AND environment = $2 \
-            AND trigger_kind = 'webhook'";
+            AND trigger_kind IN ('webhook', 'schedule')";
     COUNT = "SELECT COUNT(*) AS n FROM playbook_runs WHERE playbook = $1 AND environment = $2 \
-             AND trigger_kind = 'webhook' AND created_at > $3";
+             AND trigger_kind IN ('webhook', 'schedule') AND created_at > $3";
+    SCHEDULES = "SELECT playbook, rule, due_at FROM schedules ORDER BY playbook";
+    PLACE = "INSERT INTO schedules (playbook, rule, due_at) VALUES ($1, $2, $3) ON CONFLICT (playbook) DO UPDATE \
+             SET rule = excluded.rule, due_at = excluded.due_at WHERE schedules.rule <> excluded.rule";
+    ADVANCE = "UPDATE schedules SET due_at = $4 WHERE playbook = $1 AND rule = $2 AND due_at = $3";
     ONCE = "INSERT INTO idempotency_keys (actor, key, fingerprint, status, body, created_at) \
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (actor, key) DO NOTHING";
 }
@@ -31,6 +35,17 @@ pub struct AutomationOff {
     pub reason: String,
     /// Since when, in UTC milliseconds.
     pub at: Millis,
+}
+
+/// When a playbook is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleRow {
+    /// The playbook.
+    pub playbook: String,
+    /// The schedule that this was reckoned from.
+    pub rule: String,
+    /// When, in UTC milliseconds.
+    pub due_at: Millis,
 }
 
 /// A call that is answered once: whose, its id, and a hash of what it says.
@@ -162,5 +177,31 @@ impl Store {
         };
         tx.log(by, 0, entry).await?;
         tx.commit().await
+    }
+
+    /// When playbooks are due.
+    pub async fn list_schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        let rows = self.db.all(SCHEDULES, vec![]).await?;
+        let row = |row: &crate::db::Row| {
+            let (playbook, rule) = (row.text("playbook")?, row.text("rule")?);
+            Ok(ScheduleRow { playbook, rule, due_at: row.int("due_at")? })
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// Keeps when a playbook is due first, if that is not kept for this schedule.
+    pub async fn place_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        let ScheduleRow { playbook, rule, due_at } = row;
+        self.db.execute(PLACE, params![playbook, rule, *due_at]).await.map(drop)
+    }
+
+    /// Moves on to the next time, if no other node has.
+    pub async fn advance_schedule(
+        &self,
+        row: &ScheduleRow,
+        next: Millis,
+    ) -> Result<(), StoreError> {
+        let ScheduleRow { playbook, rule, due_at } = row;
+        self.db.execute(ADVANCE, params![playbook, rule, *due_at, next]).await.map(drop)
     }
 }

@@ -4,8 +4,8 @@
 //! `change_log` or `rollback_log` are in the same transaction, always.
 #![warn(missing_docs)]
 
-mod backups;
 mod automation;
+mod backups;
 mod changes;
 mod data_sources;
 mod db;
@@ -32,8 +32,8 @@ mod usage;
 mod users;
 mod visits;
 
+pub use automation::{AutomationOff, Gate, Once, ScheduleRow};
 pub use backups::BackupRow;
-pub use automation::{AutomationOff, Gate, Once};
 pub use changes::{Change, ChangeFilter, Stamp};
 pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};

@@ -1,9 +1,9 @@
 //! The management API under `/api/v1`, by noun.
 
-pub mod backups;
-mod drills;
 mod approvals;
 mod automation;
+pub mod backups;
+mod drills;
 pub mod environments;
 pub mod flags;
 pub mod incidents;

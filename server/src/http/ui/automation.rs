@@ -1,6 +1,8 @@
 //! Settings: whether playbooks may start by themselves.
 
 use askama::Template;
+use switchback_playbook::format::Playbook;
+use switchback_playbook::schedule::Schedule;
 use switchback_store::AutomationOff;
 
 use super::fields::{Faults, Fields};
@@ -16,7 +18,7 @@ struct AutomationPage {
     sentence: Words,
     is_off: bool,
     /// Playbooks that may start by themselves.
-    playbooks: Vec<(String, String)>,
+    playbooks: Vec<(String, String, String)>,
     faults: Faults,
 }
 
@@ -24,8 +26,15 @@ async fn page_of(visit: &Visit, faults: Faults) -> Result<AutomationPage, UiErro
     let frame = visit.frame_anywhere("settings", "Automation").await?;
     let off = visit.automation_off().await?;
     let catalogue = visit.catalogue.load();
-    let triggered = catalogue.playbooks.values().filter(|one| one.triggers.webhook.is_some());
-    let playbooks: Vec<_> = triggered.map(|one| (one.name.clone(), one.title.clone())).collect();
+    let how = |one: &Playbook| {
+        let webhook =
+            one.triggers.webhook.as_ref().map(|hook| format!("by webhook {}", hook.token));
+        let schedule = one.triggers.schedule.as_ref().map(Schedule::text);
+        words::list(&webhook.into_iter().chain(schedule).collect::<Vec<_>>(), "and")
+    };
+    let triggered = catalogue.playbooks.values().filter(|one| one.triggers.starts_by_itself());
+    let playbooks: Vec<_> =
+        triggered.map(|one| (one.name.clone(), one.title.clone(), how(one))).collect();
     let sentence = match &off {
         Some(AutomationOff { by, reason, at }) => Words::default()
             .strong("Nothing starts by itself.")

@@ -3,8 +3,8 @@
 #![expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
 
 pub mod assets;
-mod backups;
 mod automation;
+mod backups;
 mod bulk;
 mod clients;
 mod compare;

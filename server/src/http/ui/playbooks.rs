@@ -11,8 +11,8 @@ use switchback_playbook::inputs::{Input, InputType};
 use switchback_playbook::invert::Which;
 use switchback_playbook::plan::Plan;
 use switchback_playbook::steps::Answer as Known;
-use switchback_playbook::units::duration_words;
 use switchback_playbook::triggers::Confirm;
+use switchback_playbook::units::duration_words;
 use switchback_store::{Review, RunFilter, RunRow};
 
 use super::confirm::{confirmed, others};
