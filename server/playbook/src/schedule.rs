@@ -121,12 +121,11 @@ fn at(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Rule> {
         for (index, item) in reader.list(list, &path).iter().enumerate() {
             let path = format!("{path}[{index}]");
             let Some(text) = reader.text(item, &path, 20) else { continue };
-            match DAYS.iter().position(|day| *day == text) {
-                Some(day) => days.push(day as i64),
-                None => {
-                    let message = format!("`{text}` is not a day of the week");
-                    reader.fault(item, &path, message, suggest(&text, DAYS));
-                }
+            if let Some(day) = DAYS.iter().position(|day| *day == text) {
+                days.push(day as i64);
+            } else {
+                let message = format!("`{text}` is not a day of the week");
+                reader.fault(item, &path, message, suggest(&text, DAYS));
             }
         }
     }
@@ -159,7 +158,7 @@ mod tests {
     #[test]
     fn days_and_times_are_those_of_the_calendar() {
         // 2026-02-03 was a Tuesday; 04:05:06 UTC.
-        let now = 1_770_091_506_000;
+        let now: Millis = 1_770_091_506_000;
         let at = |minute, days: &[i64]| schedule(Rule::At { minute, days: days.to_vec() });
         let midnight = now - now.rem_euclid(DAY_MS);
 

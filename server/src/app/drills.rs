@@ -362,7 +362,7 @@ impl App {
             tokio::time::sleep(LOOK_EVERY).await;
             let looked = async {
                 self.end_left_drills().await?;
-                if self.config.drills.automatic {
+                if self.config.drills.automatic && self.automation_off().await?.is_none() {
                     self.start_due_drills().await?;
                 }
                 Ok::<(), AppError>(())
