@@ -307,7 +307,7 @@ mod tests {
             ),
             (
                 "  triggers: [{schedule: {every: 1d}}]",
-                "5:15: spec.triggers[0].schedule: `schedule` is part of the format",
+                "5:25: spec.triggers[0].schedule: `environment` is missing",
             ),
             (
                 "  triggers: [{webhook: {token: hook}}]",
