@@ -17,6 +17,12 @@
 //!   inputs:
 //!     reason: {type: string, min: 10, required: true}   # string | bool | number | duration | percent
 //!     eta: {type: duration, default: 2h}
+//!   secrets: {deploys: env:DEPLOY_HOOK_SECRET}          # env:NAME or file:/path
+//!   triggers:                        # people may always start it, unless `roles` says which
+//!     - manual: {roles: [operator, admin], confirm: type_name}   # none | click | type_name
+//!     - schedule: {every: 30d, environment: staging}   # or {at: "03:00", days: [mon], environment: …}, UTC
+//!     - webhook: {token: deploys, inputs: {reason: /message}}    # JSON pointers into the body
+//!   limits: {cooldown: 10m, ceiling: {runs: 3, per: 1h}}         # for what starts by itself
 //!   decision:                        # shown to whoever decides
 //!     - {text: Sign-in fails for more than 5 % of attempts.}
 //!   require:                         # read only, before the first step
@@ -51,6 +57,7 @@ use crate::preserve::{self, Preserve};
 use crate::problem::{Problem, suggest};
 use crate::read::{Entries, Reader, join};
 use crate::steps;
+use crate::triggers::{self, Limits, Triggers};
 use crate::yaml::{self, Content, Node};
 
 /// What the format calls itself.
@@ -214,6 +221,12 @@ pub struct Playbook {
     pub drill: Option<Drill>,
     /// What it asks for.
     pub inputs: Vec<Input>,
+    /// Where secrets are, by name.
+    pub secrets: BTreeMap<String, String>,
+    /// Who and what may start it.
+    pub triggers: Triggers,
+    /// How often it may start by itself.
+    pub limits: Limits,
     /// What speaks for running it.
     pub decision: Vec<String>,
     /// What must hold first.
@@ -226,7 +239,7 @@ pub struct Playbook {
     pub source_sha256: String,
 }
 
-const LATER: [&str; 4] = ["secrets", "triggers", "always", "vars"];
+const LATER: [&str; 2] = ["always", "vars"];
 
 /// Reads a file's structure. [`lint`](crate::lint::load) also checks what the steps say; a playbook that
 /// only this function has seen may still be refused.
@@ -265,6 +278,9 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         "decision",
         "require",
         "preserve",
+        "secrets",
+        "triggers",
+        "limits",
         "steps",
         "undo_order",
     ];
@@ -275,6 +291,13 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         ("continue", OnDeadline::Continue),
     ];
     reader.word(spec, "spec", "undo_order", &[("reverse", ())]);
+    let inputs = spec.get("inputs").map(|node| inputs::parse(reader, node)).unwrap_or_default();
+    let secrets = spec.get("secrets").map(|node| triggers::secrets(reader, node));
+    let secrets = secrets.unwrap_or_default();
+    let triggers =
+        spec.get("triggers").map(|node| triggers::parse(reader, node, &inputs, &secrets));
+    let triggers = triggers.unwrap_or_default();
+    let limits = spec.get("limits").map(|node| triggers::limits(reader, node, &triggers));
     Some(Playbook {
         deadline_ms: reader.duration(spec, "spec", "deadline").unwrap_or(300_000),
         on_deadline: reader
@@ -282,7 +305,10 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
             .unwrap_or(OnDeadline::Compensate),
         concurrency_key: spec.get("concurrency").and_then(|node| concurrency(reader, node)),
         drill: spec.get("drill").and_then(|node| drill(reader, node)),
-        inputs: spec.get("inputs").map(|node| inputs::parse(reader, node)).unwrap_or_default(),
+        inputs,
+        secrets,
+        limits: limits.unwrap_or_default(),
+        triggers,
         decision: spec.get("decision").map(|node| decision(reader, node)).unwrap_or_default(),
         require: spec.get("require").map(|node| require(reader, node)).unwrap_or_default(),
         preserve: spec

@@ -41,6 +41,11 @@ pub enum Phase {
     Approved,
     /// A person refused: `{by, roles, comment}`. Written by the server.
     Refused,
+    /// The world has moved since people were asked: what they said so far is void, and they are asked again until
+    /// `{until}`: `{because, seen}`.
+    Voided,
+    /// A person let the step go on alone, in an emergency: `{by, roles, comment}`. Written by the server.
+    BrokeGlass,
     /// A person decided about a parked run: `{by, decision}`. Written by the server.
     Decided,
     /// A person cancelled the run: `{by, reason}`. Written by the server.
@@ -72,6 +77,8 @@ impl Phase {
             Self::Waiting => "waiting",
             Self::Approved => "approved",
             Self::Refused => "refused",
+            Self::Voided => "voided",
+            Self::BrokeGlass => "broke_glass",
             Self::Decided => "decided",
             Self::CancelRequested => "cancel_requested",
             Self::Compensating => "compensating",
@@ -121,6 +128,12 @@ impl NewEntry {
         let phase = if granted { Phase::Approved } else { Phase::Refused };
         let detail = json!({"by": person.name, "roles": person.roles, "comment": person.comment});
         Self { run_id: run_id.into(), step_id: step_id.into(), attempt: 0, phase, at, detail }
+    }
+
+    /// A person lets a step go on alone, without those who should agree.
+    pub fn break_glass(run_id: &str, step_id: &str, at: Millis, person: &Person) -> Self {
+        let entry = Self::approval(run_id, step_id, at, true, person);
+        Self { phase: Phase::BrokeGlass, ..entry }
     }
 
     /// A person's decision about a parked run; `step_id` is that of the `parked` row.

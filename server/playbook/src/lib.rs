@@ -22,9 +22,12 @@ pub mod problem;
 pub mod read;
 mod require;
 pub mod runner;
+pub mod schedule;
+pub mod standing;
 pub mod state;
 pub mod steps;
 pub mod templates;
+pub mod triggers;
 pub mod units;
 pub mod yaml;
 

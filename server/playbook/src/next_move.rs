@@ -259,6 +259,7 @@ fn start(
         },
     }
     if let Some(approval) = &step.approve
+        && seen.broke_glass.is_none()
         && (seen.approvals.len() as u64) < u64::from(approval.min)
     {
         if let Some(who) = &seen.refused_by {

@@ -11,6 +11,7 @@ use crate::next_move::{Move, next_move};
 use crate::plan::{PLAN_VERSION, PlannedStep};
 use crate::ports::{PortError, World};
 use crate::require;
+use crate::standing::Standing;
 use crate::state::{Ending, RunState, RunView};
 use crate::steps::{self, At, Check, Ran, StepError, StepKind};
 
@@ -133,8 +134,12 @@ impl Driver<'_> {
                     .await?;
             }
             Move::Pause { step, until, approval } => {
-                let detail =
-                    json!({"until": until, "for": if approval { "approval" } else { "time" }});
+                let detail = if approval {
+                    let seen = Standing::look(&record.plan, step, self.lease, self.world).await;
+                    json!({"until": until, "for": "approval", "seen": seen})
+                } else {
+                    json!({"until": until, "for": "time"})
+                };
                 self.about(record, step, Phase::Waiting, detail).await?;
             }
             Move::RunStep(index, attempt) => {
@@ -209,8 +214,11 @@ impl Driver<'_> {
         step: &PlannedStep,
         attempt: u32,
     ) -> Result<(), DriveError> {
-        self.append(&step.id, attempt, Phase::Intent, json!({"does": step.does})).await?;
         let scene = Scene::of(record, index);
+        if self.asks_again(record, &scene, step).await? {
+            return Ok(());
+        }
+        self.append(&step.id, attempt, Phase::Intent, json!({"does": step.does})).await?;
         let at = scene.at(self, record, step, &step.params, attempt);
         let Some(kind) = steps::find(&step.kind) else {
             let detail = json!({"error": format!("no kind `{}`", step.kind), "retry": false});
@@ -239,6 +247,30 @@ impl Driver<'_> {
                 self.append(&step.id, attempt, Phase::Failed, detail).await
             }
         }
+    }
+
+    /// An approval is given to what people saw: when that has moved by the time the step would start, it is void.
+    async fn asks_again(
+        &self,
+        record: &RunRecord,
+        scene: &Scene,
+        step: &PlannedStep,
+    ) -> Result<bool, DriveError> {
+        let Some((approval, seen)) = step.approve.as_ref().zip(scene.view.steps.get(scene.index))
+        else {
+            return Ok(false);
+        };
+        let agreed = seen.approvals.len() as u64 >= u64::from(approval.min);
+        if seen.attempts > 0 || seen.broke_glass.is_some() || !agreed || seen.standing.0.is_empty()
+        {
+            return Ok(false);
+        }
+        let now = Standing::look(&record.plan, scene.index, self.lease, self.world).await;
+        let Some(because) = seen.standing.moved(&now) else { return Ok(false) };
+        tracing::warn!(run.id = self.run_id, step = step.id, "approvals are void: {because}");
+        let until = self.world.clock.now_ms().saturating_add_unsigned(approval.timeout_ms);
+        let detail = json!({"until": until, "for": "approval", "because": because, "seen": now});
+        self.append(&step.id, 0, Phase::Voided, detail).await.map(|()| true)
     }
 
     async fn probe(

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use switchback_core::model::Millis;
 
-use crate::journal::{Decision, Entry, Phase};
+use crate::journal::{Decision, Entry, NewEntry, Phase};
 use crate::plan::Plan;
+use crate::standing::Standing;
 
 /// How a run ended, or why it stopped for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -144,6 +145,14 @@ pub struct StepView {
     pub wait_until: Option<Millis>,
     /// Who approved, of the right roles.
     pub approvals: BTreeSet<String>,
+    /// The row that asks people; an answer to an earlier one does not count.
+    pub asked: u64,
+    /// What was seen when they were asked: what they say holds only while that stands.
+    pub standing: Standing,
+    /// Why what people said before is void.
+    pub voided: Option<String>,
+    /// Who let it go on alone.
+    pub broke_glass: Option<String>,
     /// Who refused.
     pub refused_by: Option<String>,
     /// The last error, or why it was skipped.
@@ -217,11 +226,20 @@ impl StepView {
             Phase::Waiting => {
                 self.state = StepState::Waiting;
                 if row.detail.get("for") == Some(&json!("approval")) {
-                    self.approval_until = until;
+                    self.ask(entry, until);
                 } else {
                     self.wait_until = until;
                 }
             }
+            Phase::Voided => {
+                self.state = StepState::Waiting;
+                self.approvals.clear();
+                self.voided = text("because");
+                self.ask(entry, until);
+            }
+            Phase::BrokeGlass => self.broke_glass = text("by").or(Some(String::new())),
+            // It was given to a question that was withdrawn in the same moment.
+            Phase::Approved if self.is_to_another_question(row) => {}
             Phase::Approved => {
                 let has: Vec<&str> = row
                     .detail
@@ -240,6 +258,16 @@ impl StepView {
             | Phase::Finished
             | Phase::Note => {}
         }
+    }
+
+    fn ask(&mut self, entry: &Entry, until: Option<Millis>) {
+        (self.asked, self.approval_until) = (entry.seq, until);
+        let seen = entry.row.detail.get("seen").and_then(|seen| Standing::deserialize(seen).ok());
+        self.standing = seen.unwrap_or_default();
+    }
+
+    fn is_to_another_question(&self, row: &NewEntry) -> bool {
+        row.detail.get("asked").and_then(Value::as_u64).is_some_and(|asked| asked != self.asked)
     }
 
     fn decide(&mut self, decision: Option<&Value>) {

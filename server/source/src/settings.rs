@@ -137,11 +137,11 @@ impl fmt::Display for Credentials {
 }
 
 impl Credentials {
-    /// Reads the address.
+    /// Reads the address, or another secret that is named in the same way.
     ///
     /// # Errors
     /// The variable is not set, or the file cannot be read: says which, never what is in it.
-    pub(crate) async fn read(&self) -> Result<String, SourceError> {
+    pub async fn read(&self) -> Result<String, SourceError> {
         let found = match self {
             #[expect(clippy::disallowed_methods, reason = "credentials live in the environment")]
             Self::Env(name) => std::env::var(name).map_err(|_| format!("{name} is not set")),

@@ -123,7 +123,11 @@ impl App {
         });
         inputs.insert("source".to_owned(), json!(source));
         let playbook = playbook.to_owned();
-        self.start_run(who, RunDraft { playbook, environment, reason, inputs, trigger }).await
+        self.start_run(
+            who,
+            RunDraft { playbook, environment, reason, inputs, trigger, break_glass: false },
+        )
+        .await
     }
 
     /// Where backups lie.

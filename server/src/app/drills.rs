@@ -10,7 +10,7 @@ use switchback_playbook::format::{Drill, Stale};
 use switchback_playbook::invert::Which;
 use switchback_playbook::{Plan, compile};
 use switchback_source::Source;
-use switchback_store::{DrillRow, NewEnvironment, RestoredFlag, Role, RunRow, StoreError};
+use switchback_store::{Beside, DrillRow, NewEnvironment, RestoredFlag, Role, RunRow, StoreError};
 
 use super::App;
 use super::error::AppError;
@@ -205,8 +205,8 @@ impl App {
         (drill.state, drill.run_id) = ("running".to_owned(), Some(run.to_owned()));
         self.store.update_drill(drill).await?;
         let limit = self.clock.now() + 2 * plan.deadline_ms.cast_signed() + 60_000;
-        self.start_plan(who, plan, "drill", json!({"drill": drill.id}), Some(run.to_owned()))
-            .await?;
+        let (noted, id) = (json!({"drill": drill.id}), Some(run.to_owned()));
+        self.start_plan(who, plan, "drill", noted, id, Beside::default()).await?;
         let ended = self.wait_for(who, run, limit).await?;
         drill.took_ms = ended.finished_at.map(|at| at - ended.created_at);
         if ended.state != "succeeded" {
@@ -362,7 +362,7 @@ impl App {
             tokio::time::sleep(LOOK_EVERY).await;
             let looked = async {
                 self.end_left_drills().await?;
-                if self.config.drills.automatic {
+                if self.config.drills.automatic && self.automation_off().await?.is_none() {
                     self.start_due_drills().await?;
                 }
                 Ok::<(), AppError>(())

@@ -1,8 +1,11 @@
 //! Use cases by noun. Permission, audit and broadcast live here once; API, pages, CLI and playbook
 //! steps all come through.
 
+pub mod approvals;
+pub mod automation;
 pub mod backups;
 pub mod brake;
+pub mod break_glass;
 pub mod bulk;
 pub mod catalogue;
 pub mod clients;
@@ -19,12 +22,14 @@ pub mod forecast;
 pub mod ids;
 pub mod impact;
 pub mod incidents;
+pub mod links;
 pub mod log;
 pub mod mirror;
 pub mod moments;
 pub mod playbooks;
 pub mod ports;
 pub mod report;
+mod schedules;
 pub mod seed;
 pub mod segments;
 pub mod sources;
@@ -35,6 +40,7 @@ pub mod undo;
 pub mod usage;
 pub mod users;
 pub mod visits;
+pub mod webhooks;
 pub mod who;
 
 use std::collections::BTreeMap;

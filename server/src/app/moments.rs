@@ -32,6 +32,9 @@ pub fn says(row: &LogEntry, title: &str) -> String {
     let took = row.duration_ms.map(|ms| format!(" after {ms} ms")).unwrap_or_default();
     let by = &row.actor;
     match row.phase.as_str() {
+        "note" if row.detail.get("break_glass").is_some() => {
+            format!("{by} started the run alone (break-glass): {}", row.reason)
+        }
         "note" if row.detail.get("plan_sha256").is_some() => {
             format!("{by} started the run ({})", field(&row.detail, "trigger"))
         }
@@ -50,6 +53,9 @@ pub fn says(row: &LogEntry, title: &str) -> String {
         }
         "waiting" => format!("“{title}” waits for its time"),
         "approved" => with(format!("{by} approved “{title}”")),
+        "voided" => with(format!("What people said to “{title}” is void; they are asked again")),
+        "broke_glass" => with(format!("{by} let “{title}” go on alone (break-glass)")),
+        "note" if row.detail.get("link").is_some() => with(format!("{by}, about “{title}”")),
         "refused" => with(format!("{by} refused “{title}”")),
         "decided" => {
             let decision = match field(&row.detail, "decision") {

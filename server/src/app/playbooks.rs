@@ -11,10 +11,11 @@ use switchback_playbook::{
     DriveError, Plan, Preview, Problem, RunState, RunView, compile, drive, dry_run, lint,
 };
 use switchback_store::{
-    ChainHead, ChainProblem, LogEntry, NewRun, Role, RunFilter, RunRow, verify_rows,
+    Beside, ChainHead, ChainProblem, LogEntry, NewRun, Role, RunFilter, RunRow, verify_rows,
 };
 
 use super::App;
+use super::automation::start_error;
 use super::error::{AppError, Wrong};
 use super::ports::{to_entry, world};
 use super::undo::expires_ms;
@@ -56,8 +57,10 @@ pub struct RunDraft {
     pub reason: String,
     /// Values for its inputs.
     pub inputs: BTreeMap<String, Value>,
-    /// `ui`, `cli`, `api`.
+    /// `ui`, `cli`, `api`, `webhook`, `schedule`.
     pub trigger: &'static str,
+    /// Without the role that the playbook wants, in an emergency.
+    pub break_glass: bool,
 }
 
 /// What a check of the chain found.
@@ -111,8 +114,36 @@ impl App {
         let reason = self.reason_to_run(who, &draft.environment, &draft.reason).await?;
         let draft = RunDraft { reason, ..draft };
         let plan = self.plan_run(&draft)?;
-        self.must_be_drilled(&plan).await?;
-        self.start_plan(who, plan, draft.trigger, json!({}), None).await
+        let blocked = match self.may_start(who, &plan).await {
+            Err(AppError::Refused(why)) => Some(why),
+            other => other.map(|()| None)?,
+        };
+        let trigger = draft.trigger;
+        let Some(why) = blocked else {
+            let beside = Beside::default();
+            return self.start_plan(who, plan, trigger, json!({}), None, beside).await;
+        };
+        if !draft.break_glass {
+            return Err(AppError::Refused(why));
+        }
+        let id = self.ids.next("run");
+        let (review, stamp) = self.review_of(who, &draft.environment, &id, "", &draft.reason)?;
+        let beside = Beside { review: Some((&review, &stamp)), ..Beside::default() };
+        let noted = json!({"break_glass": why});
+        self.start_plan(who, plan, trigger, noted, Some(id), beside).await
+    }
+
+    /// Refuses a start that takes another role or a drill; breaking glass passes both.
+    async fn may_start(&self, who: &Who, plan: &Plan) -> Result<(), AppError> {
+        let roles = self.catalogue.load().get(&plan.playbook)?.triggers.manual.roles.clone();
+        if !who.has_one_of(&roles, &plan.environment) {
+            let message = format!(
+                "this playbook is started by {}; in an emergency break glass, which somebody else reviews",
+                roles.join(" or ")
+            );
+            return Err(AppError::Refused(message));
+        }
+        self.must_be_drilled(plan).await
     }
 
     /// Why somebody runs something, cut to what is kept; a protected environment needs it.
@@ -139,6 +170,7 @@ impl App {
         trigger: &str,
         noted: Value,
         id: Option<String>,
+        beside: Beside<'_>,
     ) -> Result<RunRow, AppError> {
         let sha256 = plan.sha256();
         let now = self.clock.now();
@@ -170,12 +202,7 @@ impl App {
         }
         let first =
             self.person_row(&run.id, &run.environment, who, &run.reason, Phase::Note, detail);
-        self.store.create_run(&run, first).await.map_err(|error| match error {
-            switchback_store::StoreError::Exists { key, .. } => AppError::Refused(format!(
-                "run {key} is already doing this; wait for it or cancel it"
-            )),
-            error => error.into(),
-        })?;
+        self.store.create_run(&run, first, beside).await.map_err(start_error)?;
         tracing::info!(
             run.id = run.id,
             environment.key = run.environment,
@@ -186,7 +213,7 @@ impl App {
         Ok(self.store.get_run(&run.id).await?)
     }
 
-    fn person_row(
+    pub(super) fn person_row(
         &self,
         run: &str,
         environment: &str,
@@ -314,31 +341,6 @@ impl App {
         self.say_to_run(who, id, reason, |person, at| NewEntry::cancel(id, at, person)).await
     }
 
-    /// Says yes or no to a step that waits for people. The one who started the run has no vote.
-    pub async fn approve_step(
-        &self,
-        who: &Who,
-        id: &str,
-        step: &str,
-        granted: bool,
-        comment: &str,
-    ) -> Result<(), AppError> {
-        let run = self.store.get_run(id).await?;
-        if granted && run.requested_by == who.name {
-            let message = "somebody else must approve: you started this run";
-            return Err(AppError::Refused(message.to_owned()));
-        }
-        let plan: Plan =
-            serde_json::from_str(&run.plan).map_err(|e| AppError::Internal(Box::new(e)))?;
-        if plan.step(step).is_none() {
-            return Err(AppError::NotFound { kind: "step", key: step.to_owned() });
-        }
-        self.say_to_run(who, id, comment, |person, at| {
-            NewEntry::approval(id, step, at, granted, person)
-        })
-        .await
-    }
-
     /// Decides about a parked run: it was done, do it again, or undo.
     pub async fn decide_run(
         &self,
@@ -357,7 +359,7 @@ impl App {
         .await
     }
 
-    async fn say_to_run(
+    pub(super) async fn say_to_run(
         &self,
         who: &Who,
         id: &str,
@@ -365,19 +367,36 @@ impl App {
         entry: impl FnOnce(&Person, i64) -> NewEntry,
     ) -> Result<(), AppError> {
         let run = self.store.get_run(id).await?;
-        who.must(Role::Operator, &run.environment, "steer runs")?;
-        let own = who.role_in(&run.environment).unwrap_or_default();
-        let all = [Role::Viewer, Role::Editor, Role::Operator, Role::Admin];
-        let roles = all.iter().filter(|role| **role <= own).map(|role| role_name(*role).to_owned());
-        let comment = comment.trim().chars().take(1_000).collect();
-        let person = Person { name: who.name.clone(), roles: roles.collect(), comment };
-        let entry = entry(&person, self.clock.now());
-        let mut row =
-            self.person_row(id, &run.environment, who, &person.comment, entry.phase, entry.detail);
-        row.step_id = entry.step_id;
+        let row = self.said_of(who, &run, comment, entry)?;
         self.store.append_by_person(row).await?;
         self.announce(News::Run(id.to_owned())).await;
         Ok(())
+    }
+
+    /// The row in which somebody who may steer a run says something about it.
+    pub(super) fn said_of(
+        &self,
+        who: &Who,
+        run: &RunRow,
+        comment: &str,
+        entry: impl FnOnce(&Person, i64) -> NewEntry,
+    ) -> Result<switchback_store::NewEntry, AppError> {
+        who.must(Role::Operator, &run.environment, "steer runs")?;
+        let comment = comment.trim().chars().take(1_000).collect();
+        let roles = who.roles_in(&run.environment);
+        let roles = roles.into_iter().map(|role| role_name(role).to_owned()).collect();
+        let person = Person { name: who.name.clone(), roles, comment };
+        let entry = entry(&person, self.clock.now());
+        let mut row = self.person_row(
+            &run.id,
+            &run.environment,
+            who,
+            &person.comment,
+            entry.phase,
+            entry.detail,
+        );
+        row.step_id = entry.step_id;
+        Ok(row)
     }
 
     /// Checks the whole chain of the log, and names the first broken row.

@@ -106,7 +106,7 @@ pub struct Said {
     pub by: String,
     /// When, in UTC milliseconds.
     pub at: Millis,
-    /// `was_done`, `redo`, `undo` or `cancel`.
+    /// `was_done`, `redo`, `undo`, `cancel` or `break_glass`.
     pub decision: String,
     /// What they added.
     pub comment: String,
@@ -366,6 +366,9 @@ fn said(row: &LogEntry) -> Option<Said> {
         phase if phase == Phase::Decided.as_str() => (text(row, "decision"), text(row, "comment")),
         phase if phase == Phase::CancelRequested.as_str() => {
             ("cancel".to_owned(), text(row, "reason"))
+        }
+        phase if phase == Phase::BrokeGlass.as_str() => {
+            ("break_glass".to_owned(), text(row, "comment"))
         }
         _ => return None,
     };

@@ -37,6 +37,7 @@ impl App {
         app.supervise("runner", super::App::run_playbooks);
         app.supervise("drills", super::App::schedule_drills);
         app.supervise("mirrors", super::App::keep_mirrors);
+        app.supervise("schedules", super::App::run_schedules);
         app.supervise("usage", |app| async move {
             loop {
                 tokio::time::sleep(WRITE_USAGE_EVERY).await;

@@ -8,7 +8,7 @@ use switchback_playbook::format::Playbook;
 use switchback_playbook::invert::{Inverted, Which, invert};
 use switchback_playbook::journal::{Entry, Phase};
 use switchback_playbook::{Plan, Preview, compile, dry_run, lint};
-use switchback_store::{Role, RunFilter, RunRow};
+use switchback_store::{Beside, Role, RunFilter, RunRow};
 
 use super::App;
 use super::error::AppError;
@@ -136,7 +136,8 @@ impl App {
         let reason = self.reason_to_run(who, &run.environment, &draft.reason).await?;
         let draft = UndoDraft { reason, ..draft };
         let (_, plan, _) = self.undo_plan(who, id, &draft).await?;
-        self.start_plan(who, plan, draft.trigger, json!({"undoes": id}), None).await
+        let noted = json!({"undoes": id});
+        self.start_plan(who, plan, draft.trigger, noted, None, Beside::default()).await
     }
 
     /// When a run is over: the time after which its expiring steps are taken back begins.

@@ -52,6 +52,19 @@ impl Who {
         self.role_in(environment).is_some_and(|own| own >= role)
     }
 
+    /// Their roles in an environment: each includes the ones before it.
+    pub fn roles_in(&self, environment: &str) -> Vec<Role> {
+        let own = self.role_in(environment);
+        let all = [Role::Viewer, Role::Editor, Role::Operator, Role::Admin];
+        all.into_iter().filter(|role| own.is_some_and(|own| *role <= own)).collect()
+    }
+
+    /// Whether they have one of these roles, by name; none named: any will do.
+    pub fn has_one_of(&self, roles: &[String], environment: &str) -> bool {
+        let own = self.roles_in(environment);
+        roles.is_empty() || own.iter().any(|own| roles.iter().any(|role| role == role_name(*own)))
+    }
+
     /// What a request says, or else what came beside it.
     pub fn reason_or<'a>(&'a self, said: &'a str) -> &'a str {
         if said.trim().is_empty() { &self.reason } else { said }

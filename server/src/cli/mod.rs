@@ -1,6 +1,8 @@
 //! The command line: one file per command group. Without a command it serves.
 
 mod apply;
+mod approval;
+mod automation;
 mod backup;
 mod change;
 mod client;
@@ -60,6 +62,13 @@ struct Settings {
 enum Command {
     /// Run the server (what happens without a command).
     Serve,
+    /// Let playbooks start by themselves, or not.
+    Automation {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: automation::Command,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -231,6 +240,9 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Drill { target, command }) => {
             in_runtime(drill::run(target.client(&variables)?, command))
+        }
+        Some(Command::Automation { target, command }) => {
+            in_runtime(automation::run(target.client(&variables)?, command))
         }
         Some(Command::Log { target, command: log::Command::Verify { file: Some(file) } }) => {
             record::verify(&file, target.json)

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, table, text, when};
-use super::{Failure, Outcome, record, say};
+use super::{Failure, Outcome, approval, record, say};
 
 /// How often the run is looked at while it goes on.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
@@ -41,6 +41,9 @@ pub enum Command {
         /// Print the run's id and return at once.
         #[arg(long)]
         detach: bool,
+        /// Start it without the role that it wants, in an emergency: somebody else reviews it.
+        #[arg(long)]
+        break_glass: bool,
     },
     /// List runs, newest first.
     Runs {
@@ -136,6 +139,37 @@ pub enum Command {
         #[arg(long, short, default_value = "")]
         comment: String,
     },
+    /// Make a link by which a person says yes or no, once, without signing in.
+    Link {
+        /// The run's id.
+        run: String,
+        /// The step.
+        step: String,
+        /// The e-mail by which the person signs in.
+        #[arg(long = "for", value_name = "EMAIL")]
+        person: String,
+    },
+    /// Let a step that waits for people go on alone. It stands on the log, and somebody else reviews it.
+    BreakGlass {
+        /// The run's id.
+        run: String,
+        /// The step.
+        step: String,
+        /// Why, in at least 20 characters.
+        #[arg(long, short)]
+        reason: String,
+    },
+    /// List uses of break-glass, or say that you have looked at one.
+    Reviews {
+        /// The use that you have looked at.
+        review: Option<String>,
+        /// What you found.
+        #[arg(long, short, default_value = "", requires = "review")]
+        comment: String,
+        /// Also those that somebody has looked at.
+        #[arg(long)]
+        all: bool,
+    },
     /// Decide about a parked run.
     Decide {
         /// The run's id.
@@ -155,10 +189,12 @@ pub async fn run(client: Client, command: Command) -> Outcome {
     match command {
         Command::List => list(&client).await,
         Command::Lint { file } => lint(&client, &file).await,
-        Command::Run { name, env, reason, inputs, dry_run, detach } => {
+        Command::Run { name, env, reason, inputs, dry_run, detach, break_glass } => {
             let inputs = parse_inputs(&inputs)?;
-            let body =
-                json!({"environment": env, "reason": reason, "inputs": inputs, "trigger": "cli"});
+            let body = json!({
+                "environment": env, "reason": reason, "inputs": inputs, "trigger": "cli",
+                "break_glass": break_glass,
+            });
             if dry_run {
                 return preview(&client, &format!("/playbooks/{name}/preview"), body).await;
             }
@@ -178,6 +214,7 @@ pub async fn run(client: Client, command: Command) -> Outcome {
                 say(serde_json::to_string_pretty(&detail).unwrap_or_default());
                 return Ok(());
             }
+            say(format!("plan {}", plan_of(&detail)));
             steps_of(&detail).iter().for_each(say);
             outcome(&detail)
         }
@@ -219,6 +256,14 @@ pub async fn run(client: Client, command: Command) -> Outcome {
             let url = format!("/runs/{run}/steps/{step}/approval");
             client.send(Method::POST, &url, Some(body)).await.map(drop)
         }
+        Command::Link { run, step, person } => approval::link(&client, &run, &step, &person).await,
+        Command::BreakGlass { run, step, reason } => {
+            approval::break_glass(&client, &run, &step, &reason).await
+        }
+        Command::Reviews { review: Some(id), comment, .. } => {
+            approval::review(&client, &id, &comment).await
+        }
+        Command::Reviews { review: None, all, .. } => approval::reviews(&client, all).await,
         Command::Decide { run, decision, step, comment } => {
             let body = json!({"decision": decision, "step": step, "comment": comment});
             client.send(Method::POST, &format!("/runs/{run}/decision"), Some(body)).await?;
@@ -337,6 +382,8 @@ async fn preview(client: &Client, url: &str, body: Value) -> Outcome {
             say(format!("       note: {}", warning.as_str().unwrap_or_default()));
         }
     }
+    let plan: String = text(&found, "/preview/plan_sha256").chars().take(12).collect();
+    say(format!("  plan {plan}"));
     say(format!(
         "  clients touched: {}; deadline {} s",
         known(&found, "/preview/clients"),
@@ -376,6 +423,11 @@ async fn runs(client: &Client, env: Option<String>, active: bool) -> Outcome {
     Ok(())
 }
 
+/// How the plan's hash begins, as the console shows it.
+fn plan_of(detail: &Value) -> String {
+    text(detail, "/run/plan_sha256").chars().take(12).collect()
+}
+
 /// Lines that say how each step stands.
 fn steps_of(detail: &Value) -> Vec<String> {
     let plan = detail.pointer("/plan/steps").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -396,6 +448,7 @@ pub async fn watch(client: &Client, id: &str) -> Outcome {
     let mut outages = 0;
     let mut share = String::new();
     let mut told = String::new();
+    let mut asked = false;
     say(format!("run {id}"));
     loop {
         let detail = match client.get(&format!("/runs/{id}")).await {
@@ -430,6 +483,11 @@ pub async fn watch(client: &Client, id: &str) -> Outcome {
             told = mark;
         }
         let state = text(&detail, "/state");
+        if state == "waiting_approval" && !asked {
+            let plan = plan_of(&detail);
+            say(format!("  plan {plan} waits for approval: switchback playbook approve {id} STEP"));
+        }
+        asked = state == "waiting_approval";
         let over =
             ["succeeded", "failed", "compensated", "compensate_failed", "cancelled", "parked"];
         if over.contains(&state.as_str()) {

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod compat;
 pub mod endpoint;
 pub mod health;
+pub mod hooks;
 pub mod idempotency;
 pub mod observe;
 pub mod openapi;

@@ -22,7 +22,7 @@ pub async fn observe<B: MessageBody>(
         return next.call(request).await;
     };
     let id = app.ids.next("req");
-    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let (method, path) = (request.method().clone(), shown(request.path()).to_owned());
     let span = tracing::info_span!("http", request.id = %id, %method, path);
     async {
         let began = app.clock.now();
@@ -41,6 +41,11 @@ pub async fn observe<B: MessageBody>(
     }
     .instrument(span)
     .await
+}
+
+/// A path without the secret that it may be.
+fn shown(path: &str) -> &str {
+    if path.starts_with("/approve/") { "/approve/…" } else { path }
 }
 
 /// Counts, and nothing else: for routes that fleets ask again and again.

@@ -8,8 +8,8 @@ use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App as WebApp, Error, HttpServer, body::MessageBody, web};
 
 use super::{
-    State, api, compat, endpoint, health, idempotency, observe, openapi, problem, status, stream,
-    ui,
+    State, api, compat, endpoint, health, hooks, idempotency, observe, openapi, problem, status,
+    stream, ui,
 };
 use crate::app::App;
 
@@ -87,6 +87,7 @@ fn pages_and_api() -> impl actix_web::dev::HttpServiceFactory {
                 .wrap(Compress::default())
                 .route("/api/v1/openapi.json", web::get().to(openapi::openapi_json))
                 .configure(status::routes)
+                .configure(hooks::routes)
                 .configure(ui::routes)
                 .service(
                     web::scope("")

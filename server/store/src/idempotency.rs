@@ -38,6 +38,11 @@ impl Store {
         if self.db.execute(CLAIM, params![actor, key, fingerprint, at]).await? == 1 {
             return Ok(None);
         }
+        self.find_key(actor, key).await
+    }
+
+    /// What is known of a key.
+    pub async fn find_key(&self, actor: &str, key: &str) -> Result<Option<Remembered>, StoreError> {
         let row = self.db.one(FIND, params![actor, key]).await?;
         row.map(|row| {
             Ok(Remembered {

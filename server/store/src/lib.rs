@@ -4,6 +4,7 @@
 //! `change_log` or `rollback_log` are in the same transaction, always.
 #![warn(missing_docs)]
 
+mod automation;
 mod backups;
 mod changes;
 mod data_sources;
@@ -21,6 +22,7 @@ mod news;
 mod nodes;
 mod notices;
 mod preserved;
+mod reviews;
 mod rollback_log;
 mod run_times;
 mod runs;
@@ -30,6 +32,7 @@ mod usage;
 mod users;
 mod visits;
 
+pub use automation::{AutomationOff, Gate, Once, ScheduleRow};
 pub use backups::BackupRow;
 pub use changes::{Change, ChangeFilter, Stamp};
 pub use data_sources::DataSourceRow;
@@ -47,11 +50,12 @@ pub use incidents::{
 pub use migrate::{Opened, open};
 pub use news::Listener;
 pub use nodes::NodeRow;
+pub use reviews::Review;
 pub use rollback_log::{
     ChainHead, ChainLink, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows,
 };
 pub use run_times::StepTimes;
-pub use runs::{Lease, NewRun, RunFilter, RunRow};
+pub use runs::{Beside, Lease, NewRun, RunFilter, RunRow};
 pub use segments::SegmentRow;
 pub use tokens::{TokenKind, TokenRow};
 pub use usage::UsageRow;
@@ -89,6 +93,7 @@ impl Store {
     pub fn statements() -> impl Iterator<Item = &'static str> {
         [
             backups::ALL,
+            automation::ALL,
             changes::ALL,
             data_sources::ALL,
             drills::ALL,
@@ -100,6 +105,7 @@ impl Store {
             nodes::ALL,
             notices::ALL,
             preserved::ALL,
+            reviews::ALL,
             rollback_log::ALL,
             run_times::ALL,
             runs::ALL,

@@ -8,6 +8,7 @@ sql! {
     FIND = "SELECT value FROM meta WHERE key = $1";
     PUT = "INSERT INTO meta (key, value) VALUES ($1, $2) \
            ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    PUT_ONCE = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
     DELETE = "DELETE FROM meta WHERE key = $1 AND value = $2";
 }
 
@@ -20,6 +21,12 @@ impl Store {
     /// Writes a fact.
     pub async fn put_meta(&self, key: &str, value: &str) -> Result<(), StoreError> {
         self.db.execute(PUT, params![key, value]).await.map(drop)
+    }
+
+    /// A fact, which is this value if there was none: all nodes agree on the first.
+    pub async fn meta_or_put(&self, key: &str, value: &str) -> Result<String, StoreError> {
+        self.db.execute(PUT_ONCE, params![key, value]).await?;
+        Ok(self.find_meta(key).await?.unwrap_or_else(|| value.to_owned()))
     }
 
     /// Deletes a fact if it still has this value; true when this call did it, so that a one-time

@@ -4,8 +4,11 @@ use serde::{Deserialize, Serialize};
 use switchback_core::model::Millis;
 
 use crate::Store;
+use crate::automation::{self, Gate};
+use crate::changes::Stamp;
 use crate::db::{Row, Tx, params, sql};
 use crate::error::{StoreError, not_found};
+use crate::reviews::{self, Review};
 use crate::rollback_log::{LogEntry, NewEntry, append_in};
 
 sql! {
@@ -117,6 +120,15 @@ pub struct Lease {
     pub epoch: u64,
 }
 
+/// What is kept together with a new run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'b> {
+    /// Somebody started it without the right to, in an emergency.
+    pub review: Option<(&'b Review, &'b Stamp)>,
+    /// It starts by itself.
+    pub gate: Option<&'b Gate>,
+}
+
 /// Which runs to list.
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
@@ -166,11 +178,30 @@ pub(crate) async fn fence(tx: &mut Tx, lease: &Lease) -> Result<(), StoreError> 
     }
 }
 
+/// Appends what a person said about a run, and frees a parked one; refuses when the run is over.
+pub(crate) async fn say_in(tx: &mut Tx, entry: NewEntry) -> Result<LogEntry, StoreError> {
+    let run = entry.run_id.clone();
+    if tx.execute(WAKE, params![&run]).await? == 0 {
+        let row = tx.one(FIND, params![&run]).await?;
+        row.ok_or_else(|| not_found("run", &run))?;
+        return Err(StoreError::Refused("the run is over".to_owned()));
+    }
+    append_in(tx, entry, 0).await
+}
+
 impl Store {
     /// Keeps a new run with its plan, and its first row in the log. Refuses when another run holds
     /// its concurrency key.
-    pub async fn create_run(&self, run: &NewRun, first: NewEntry) -> Result<(), StoreError> {
+    pub async fn create_run(
+        &self,
+        run: &NewRun,
+        first: NewEntry,
+        beside: Beside<'_>,
+    ) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
+        if let Some(gate) = beside.gate {
+            automation::pass_in(&mut tx, gate, run).await?;
+        }
         let held = tx.one(HOLDER, params![&run.concurrency_key]).await?;
         if let Some(row) = held {
             return Err(StoreError::Exists { kind: "run", key: row.text("id")? });
@@ -199,6 +230,9 @@ impl Store {
             }
         })?;
         append_in(&mut tx, first, 0).await?;
+        if let Some((review, by)) = beside.review {
+            reviews::insert_in(&mut tx, review, by).await?;
+        }
         tx.commit().await
     }
 
@@ -321,13 +355,7 @@ impl Store {
     /// no lease; a parked run becomes free to be driven again.
     pub async fn append_by_person(&self, entry: NewEntry) -> Result<LogEntry, StoreError> {
         let mut tx = self.db.begin().await?;
-        let run = entry.run_id.clone();
-        if tx.execute(WAKE, params![&run]).await? == 0 {
-            let row = tx.one(FIND, params![&run]).await?;
-            row.ok_or_else(|| not_found("run", &run))?;
-            return Err(StoreError::Refused("the run is over".to_owned()));
-        }
-        let entry = append_in(&mut tx, entry, 0).await?;
+        let entry = say_in(&mut tx, entry).await?;
         tx.commit().await?;
         Ok(entry)
     }

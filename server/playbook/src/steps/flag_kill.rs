@@ -9,6 +9,7 @@ use super::{
     At, Check, Effect, Fault, Field, Fields, Overlay, Ran, Resolved, StepError, StepKind, Undo,
 };
 use crate::ports::FlagSnapshot;
+use crate::standing::Sight;
 
 /// The kind.
 pub struct Kind;
@@ -69,6 +70,10 @@ impl StepKind for Kind {
             }
             Err(_) => Effect::none(),
         }
+    }
+
+    async fn sight(&self, at: &At<'_>) -> Option<Sight> {
+        flags::sight(at).await
     }
 
     async fn run(&self, at: &At<'_>) -> Result<Ran, StepError> {

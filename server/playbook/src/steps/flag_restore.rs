@@ -7,6 +7,7 @@ use super::flags;
 use super::{
     At, Check, Effect, Fault, Field, Fields, Overlay, Ran, Resolved, StepError, StepKind, Undo,
 };
+use crate::standing::Sight;
 
 /// The kind.
 pub struct Kind;
@@ -96,6 +97,10 @@ impl StepKind for Kind {
             None => wanted.clone(),
         })
         .await
+    }
+
+    async fn sight(&self, at: &At<'_>) -> Option<Sight> {
+        flags::sight(at).await
     }
 
     async fn run(&self, at: &At<'_>) -> Result<Ran, StepError> {

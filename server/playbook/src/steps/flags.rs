@@ -7,9 +7,17 @@ use switchback_core::model::{FlagState, Millis};
 use super::{Answer, At, Check, Effect, Overlay, Ran, StepError};
 use crate::journal::Phase;
 use crate::ports::{FlagSnapshot, FlagWrite, PortError};
+use crate::standing::Sight;
 
 /// How often a change is tried against people who edit the flag at the same moment.
 const RACES_MAX: u32 = 8;
+
+/// The revision of the flag that a step changes.
+pub async fn sight(at: &At<'_>) -> Option<Sight> {
+    let key = at.params.get("key").and_then(Value::as_str)?;
+    let found = at.world.flags.read(&at.plan.environment, key).await.ok()?;
+    Some(Sight::Flag { key: key.to_owned(), revision: found.revision })
+}
 
 /// Computes what a flag becomes; the error is a sentence.
 pub type Change<'c> = &'c (dyn Fn(&FlagSnapshot, Millis) -> Result<FlagState, String> + Sync);

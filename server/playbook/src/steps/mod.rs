@@ -15,6 +15,7 @@ pub use self::fields::{Fault, Field, Fields};
 use crate::journal::{Lease, NewEntry, Phase};
 use crate::plan::{Approval, Plan, PlannedStep};
 use crate::ports::{FlagSnapshot, PortError, World};
+use crate::standing::Sight;
 
 /// Declares each kind's module and puts its `Kind` in the registry.
 macro_rules! kinds {
@@ -372,6 +373,10 @@ pub trait StepKind: Send + Sync {
     /// What `run` would change, after the steps before it. Changes nothing itself.
     async fn preview(&self, _at: &At<'_>, _so_far: &mut Overlay) -> Effect {
         Effect::none()
+    }
+    /// What of the world an agreement to this step rests on; `None`: nothing, or it cannot be seen now.
+    async fn sight(&self, _at: &At<'_>) -> Option<Sight> {
+        None
     }
     /// Does it.
     async fn run(&self, at: &At<'_>) -> Result<Ran, StepError>;

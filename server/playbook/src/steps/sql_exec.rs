@@ -9,6 +9,7 @@ use super::{
     StepError, StepKind, Undo,
 };
 use crate::ports::{Changed, PortError, PutBack, Script, Side, Snapshot};
+use crate::standing::Sight;
 
 const SQL_MAX: usize = 20_000;
 /// Rows that a script may change where it does not say otherwise.
@@ -175,6 +176,12 @@ impl StepKind for Kind {
                 Effect { change, warnings: vec![error.to_string()], ..Effect::none() }
             }
         }
+    }
+
+    async fn sight(&self, at: &At<'_>) -> Option<Sight> {
+        let params: Params = at.read().ok()?;
+        let rehearsed = at.world.sources.rehearse(&params.forward()).await.ok()?;
+        Some(Sight::Rows { source: params.source, rows: rehearsed.rows })
     }
 
     async fn run(&self, at: &At<'_>) -> Result<Ran, StepError> {

@@ -1,8 +1,10 @@
 //! A run survives death at every commit and every effect, and a failed one unwinds to a clean slate.
 
 use crate::support::*;
+use serde_json::json;
 use switchback_playbook::Ending;
 use switchback_playbook::journal::{Decision, NewEntry, Person, Phase};
+use switchback_playbook::ports::Clock as _;
 use switchback_playbook::state::RunState;
 
 const STEPS: &str = "\
@@ -227,6 +229,51 @@ async fn an_approval_counts_people_of_the_right_roles_once() {
     assert_eq!(enough.drive_to_end(&TestClock::new()).await, Ending::Succeeded);
 
     assert!(!twice.states()["a"].enabled && enough.states()["a"].enabled);
+}
+
+/// What people agreed to has moved by the time the last of them agrees: they are asked again, and an answer to the
+/// question before does not count.
+#[tokio::test(start_paused = true)]
+async fn approvals_are_void_when_the_world_has_moved() {
+    let clock = TestClock::new();
+    let steps = "- {id: one, flag.set: {key: a, value: true}, approve: {roles: [admin], min: 2, timeout: 1m}}";
+    let fake = Fake::new(plan_of(steps));
+    let say = |who: &str, asked: u64| {
+        let mut entry = NewEntry::approval("r1", "one", clock_ms(&clock), true, &person(who));
+        entry.detail["asked"] = json!(asked);
+        fake.say(entry);
+    };
+    let wait = |seconds: i64| clock.sleep_until(T0 + seconds * 1_000);
+    let asked = || fake.with(|inner| inner.entries.last().unwrap().seq);
+
+    let people = async {
+        wait(1).await;
+        let first = asked();
+        say("ada", first);
+        fake.with(|inner| inner.flags.get_mut("a").unwrap().revision = 7);
+        say("bob", first);
+        wait(2).await;
+        let second = asked();
+        say("ada", first);
+        say("bob", second);
+        wait(3).await;
+        assert!(!fake.states()["a"].enabled, "an answer to the question before does not count");
+        say("ada", second);
+    };
+    let (ending, ()) = tokio::join!(fake.drive_to_end(&clock), people);
+
+    assert_eq!(ending, Ending::Succeeded);
+    let voided = fake.phases().iter().filter(|(_, phase)| *phase == Phase::Voided).count();
+    assert_eq!((voided, fake.states()["a"].enabled), (1, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn break_glass_needs_nobody_else() {
+    let steps = "- {id: one, flag.set: {key: a, value: true}, approve: {roles: [admin], min: 2, timeout: 1m}}";
+    let fake = Fake::new(plan_of(steps));
+    fake.say(NewEntry::break_glass("r1", "one", T0, &person("ada")));
+
+    assert_eq!(fake.drive_to_end(&TestClock::new()).await, Ending::Succeeded);
 }
 
 #[tokio::test(start_paused = true)]

@@ -173,12 +173,12 @@ proptest! {
 
     /// Whatever rows a journal holds, the choice of the next move is made and does not panic.
     #[test]
-    fn next_move_answers_on_any_rows(rows in prop::collection::vec((0usize..4, 0usize..19, 0i64..99), 0..30), now in 0i64..2_000_000) {
-        const PHASES: [Phase; 19] = [
+    fn next_move_answers_on_any_rows(rows in prop::collection::vec((0usize..4, 0usize..21, 0i64..99), 0..30), now in 0i64..2_000_000) {
+        const PHASES: [Phase; 21] = [
             Phase::Intent, Phase::Done, Phase::Failed, Phase::Unknown, Phase::Verified, Phase::Unverified,
             Phase::UndoIntent, Phase::Undone, Phase::UndoFailed, Phase::Skipped, Phase::Waiting,
             Phase::Approved, Phase::Refused, Phase::Decided, Phase::CancelRequested,
-            Phase::Compensating, Phase::Parked, Phase::Finished, Phase::Note,
+            Phase::Compensating, Phase::Parked, Phase::Finished, Phase::Note, Phase::Voided, Phase::BrokeGlass,
         ];
         let plan = plan_once();
         let entries: Vec<Entry> = rows.iter().enumerate().map(|(seq, (step, phase, number))| {

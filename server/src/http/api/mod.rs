@@ -1,5 +1,7 @@
 //! The management API under `/api/v1`, by noun.
 
+mod approvals;
+mod automation;
 pub mod backups;
 mod drills;
 pub mod environments;
@@ -24,6 +26,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         segments::endpoints(),
         playbooks::endpoints(),
         drills::endpoints(),
+        approvals::endpoints(),
+        automation::endpoints(),
         undo::endpoints(),
         records::endpoints(),
         incidents::endpoints(),

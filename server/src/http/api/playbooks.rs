@@ -11,6 +11,7 @@ use switchback_playbook::journal::Decision;
 use switchback_store::{RunFilter, RunRow};
 
 use crate::app::AppError;
+use crate::app::approvals::Answer as Given;
 use crate::app::playbooks::RunDraft;
 use crate::http::State;
 use crate::http::auth::Caller;
@@ -45,6 +46,10 @@ struct Playbook {
     /// What speaks for running it.
     decision: Vec<String>,
     inputs: Value,
+    /// Who and what may start it.
+    triggers: Value,
+    /// How often it may start by itself.
+    limits: Value,
     /// Step ids and kinds, in order.
     steps: Vec<StepSummary>,
 }
@@ -65,6 +70,8 @@ impl From<&switchback_playbook::format::Playbook> for Playbook {
             deadline_ms: playbook.deadline_ms,
             decision: playbook.decision.clone(),
             inputs: json!(playbook.inputs),
+            triggers: json!(playbook.triggers),
+            limits: json!(playbook.limits),
             steps: playbook
                 .steps
                 .iter()
@@ -128,6 +135,9 @@ struct RunBody {
     inputs: BTreeMap<String, Value>,
     /// `cli` or `api`; `api` when not given.
     trigger: Option<String>,
+    /// Start it without the role that the playbook wants, in an emergency; the reason then has at least 20 characters.
+    #[serde(default)]
+    break_glass: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -149,6 +159,10 @@ struct ApprovalBody {
     approve: bool,
     #[serde(default)]
     comment: String,
+    /// The plan that was looked at: its SHA-256, or at least its first 8 digits. Another one is refused.
+    plan_sha256: Option<String>,
+    /// `view.steps[].asked` of the run that was looked at. When people were asked again since, it is refused.
+    asked: Option<u64>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -177,9 +191,16 @@ struct ListQuery {
 
 impl RunBody {
     fn draft(self, playbook: &str) -> RunDraft {
-        let Self { environment, reason, inputs, trigger } = self;
+        let Self { environment, reason, inputs, trigger, break_glass } = self;
         let trigger = if trigger.as_deref() == Some("cli") { "cli" } else { "api" };
-        RunDraft { playbook: playbook.to_owned(), environment, reason, inputs, trigger }
+        RunDraft {
+            playbook: playbook.to_owned(),
+            environment,
+            reason,
+            inputs,
+            trigger,
+            break_glass,
+        }
     }
 }
 
@@ -266,7 +287,9 @@ async fn approve_step(
     path: Path<(String, String)>,
     body: Json<ApprovalBody>,
 ) -> Result<HttpResponse, AppError> {
-    app.approve_step(&caller.0, &path.0, &path.1, body.approve, &body.comment).await?;
+    let ApprovalBody { approve: granted, comment, plan_sha256, asked } = body.into_inner();
+    let answer = Given { granted, comment, plan_sha256, asked, link: None };
+    app.approve_step(&caller.0, &path.0, &path.1, answer).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 

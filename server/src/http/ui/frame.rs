@@ -53,6 +53,8 @@ pub struct Frame {
     pub is_admin: bool,
     /// Whether there is a playbook behind the button.
     pub has_rollback: bool,
+    /// Why nothing starts by itself now.
+    pub automation_off: Option<String>,
     /// The reason that the panel begins with.
     pub rollback_reason: &'static str,
 }
@@ -106,6 +108,7 @@ impl Frame {
             can_tell: who.can(Role::Operator, EVERYWHERE),
             is_admin: who.can(Role::Admin, EVERYWHERE),
             has_rollback: app.catalogue.load().playbooks.contains_key(ROLLBACK),
+            automation_off: None,
             rollback_reason: ROLLBACK_REASON,
         }
     }

@@ -40,6 +40,7 @@ pub async fn search(visit: Visit, query: Fields) -> Answer {
         ("People", "/ui/settings/people"),
         ("Tokens", "/ui/settings/tokens"),
         ("Environments", "/ui/settings/environments"),
+        ("Automation", "/ui/settings/automation"),
         ("Status page", "/status"),
         ("API", "/docs/api"),
     ] {

@@ -3,10 +3,12 @@
 #![expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
 
 pub mod assets;
+mod automation;
 mod backups;
 mod bulk;
 mod clients;
 mod compare;
+mod confirm;
 mod diff_lines;
 mod docs;
 mod draft;
@@ -20,6 +22,7 @@ mod flags;
 mod frame;
 mod home;
 mod incidents;
+mod link;
 mod live;
 mod log;
 mod outage;
@@ -60,6 +63,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/sign-in", get().to(sign_in::page))
         .route("/sign-in", post().to(sign_in::sign_in))
         .route("/sign-out", post().to(sign_in::sign_out))
+        .route("/approve/{token}", get().to(link::page))
+        .route("/approve/{token}", post().to(link::answer))
         .route("/assets/{hash}/{name}", get().to(assets::serve))
         .route("/docs/errors", get().to(docs::errors))
         .route("/docs/api", get().to(docs::api))
@@ -95,6 +100,8 @@ fn settings_routes(config: &mut web::ServiceConfig) {
         .route("/settings/sources/{source}/backups", get().to(backups::page))
         .route("/settings/sources/{source}/backups", post().to(backups::start))
         .route("/settings/sources/{source}/remove", post().to(sources::remove))
+        .route("/settings/automation", get().to(automation::page))
+        .route("/settings/automation", post().to(automation::set))
         .route("/settings/environments", get().to(settings::environments))
         .route("/settings/environments", post().to(settings::make_environment))
         .route("/settings/environments/{key}/protection", post().to(settings::protect));
@@ -134,7 +141,9 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/runs/{run}/undo", get().to(playbooks::undo))
         .route("/runs/{run}/undo", post().to(playbooks::start_undo))
         .route("/runs/{run}/approval", post().to(run::approve))
+        .route("/runs/{run}/break-glass", post().to(run::break_glass))
         .route("/runs/{run}/decision", post().to(run::decide))
+        .route("/reviews/{review}", post().to(run::review))
         .route("/incidents", get().to(incidents::page))
         .route("/incidents/new", get().to(incidents::new_page))
         .route("/incidents/new", post().to(incidents::open))

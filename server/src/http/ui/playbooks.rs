@@ -11,9 +11,11 @@ use switchback_playbook::inputs::{Input, InputType};
 use switchback_playbook::invert::Which;
 use switchback_playbook::plan::Plan;
 use switchback_playbook::steps::Answer as Known;
+use switchback_playbook::triggers::Confirm;
 use switchback_playbook::units::duration_words;
-use switchback_store::{RunFilter, RunRow};
+use switchback_store::{Review, RunFilter, RunRow};
 
+use super::confirm::{confirmed, others};
 use super::drills::Drills;
 use super::fields::{Faults, Fields};
 use super::frame::{Frame, ROLLBACK};
@@ -79,6 +81,14 @@ struct PlaybooksPage {
     cards: Vec<Card>,
     runs: Vec<RunLine>,
     refused: Vec<(String, String)>,
+    /// Uses of break-glass that nobody has looked at, each with whether the reader did it.
+    reviews: Vec<(Review, bool)>,
+}
+
+impl PlaybooksPage {
+    fn who(&self, name: &str) -> String {
+        words::actor(name)
+    }
 }
 
 #[derive(Template)]
@@ -93,8 +103,12 @@ struct PlaybookPage {
     /// What taking it back cannot take back.
     left: Vec<String>,
     drills: Drills,
+    /// Who starts it, where the reader may not: the roles.
+    others: String,
     deadline: String,
     steps: Vec<StepLine>,
+    /// How the plan's SHA-256 begins.
+    plan: String,
     requires: Vec<(String, &'static str, String)>,
     clients: String,
     rehearsed: bool,
@@ -130,8 +144,18 @@ impl PlaybookPage {
         let shown: Vec<String> =
             self.playbook.inputs.iter().map(|input| format!("inputs.{}", input.name)).collect();
         let mut shown: Vec<&str> = shown.iter().map(String::as_str).collect();
-        shown.push("reason");
+        shown.extend(["reason", "confirm"]);
         self.faults.beside(&shown)
+    }
+
+    /// Whether the name is to be typed.
+    fn asks_name(&self) -> bool {
+        self.playbook.triggers.manual.confirm == Confirm::TypeName
+    }
+
+    /// Whether a button is to be held rather than pressed.
+    fn holds(&self) -> bool {
+        self.playbook.triggers.manual.confirm != Confirm::None
     }
 
     fn asks_reason(&self) -> bool {
@@ -206,7 +230,13 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
         let first = problems.first().map(ToString::to_string).unwrap_or_default();
         (file.clone(), first)
     });
+    let reviews = visit.list_reviews(&visit.who, Some(&path), true).await?;
+    let own = |review: Review| {
+        let is_own = review.actor == visit.who.name;
+        (review, is_own)
+    };
     let page = PlaybooksPage {
+        reviews: reviews.into_iter().map(own).collect(),
         sentence,
         tone: if active > 0 { "attention" } else { "" },
         cards,
@@ -270,6 +300,7 @@ async fn page_of(
             reason: "dry run".to_owned(),
             inputs: samples,
             trigger: "ui",
+            break_glass: false,
         };
         visit.preview_run(&visit.who, &draft).await.ok()
     };
@@ -295,6 +326,8 @@ impl Shown {
             Some((plan, _)) => visit.forecast(&visit.who, plan, None).await?,
             None => Forecast::default(),
         };
+        let plan = rehearsal.as_ref().filter(|_| rehearsed);
+        let plan = plan.map(|(_, preview)| super::run_view::short(&preview.plan_sha256));
         let (steps, requires, clients) = match &rehearsal {
             Some((_, preview)) => (
                 steps_of(preview, &forecast),
@@ -309,12 +342,14 @@ impl Shown {
             undoes: None,
             left: Vec::new(),
             drills: Drills::of(visit, &playbook).await?,
+            others: others(visit, &playbook, environment),
             deadline: words::duration(playbook.deadline_ms.cast_signed()),
             typical: typical(&runs.iter().collect::<Vec<_>>()),
             expected: expected(forecast.p50_ms, forecast.p95_ms, forecast.from_runs),
             too_long: forecast.exceeds_deadline,
             runs: runs.iter().map(RunLine::of).collect(),
             steps,
+            plan: plan.unwrap_or_default(),
             requires,
             clients,
             rehearsed,
@@ -440,7 +475,11 @@ pub async fn start(visit: Visit, path: Path<(String, String)>, form: Fields) -> 
             }
         };
     }
-    match visit.start_run(&visit.who, draft).await {
+    let started = match confirmed(&visit, &name, form.text("confirm")) {
+        Ok(()) => visit.start_run(&visit.who, draft).await,
+        Err(error) => Err(error),
+    };
+    match started {
         Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
         Err(error) => {
             let faults = Faults::of(error)?;
@@ -473,6 +512,7 @@ fn draft_of(
         reason: reason.unwrap_or_default(),
         inputs,
         trigger: "ui",
+        break_glass: form.is("break_glass"),
     })
 }
 
@@ -529,9 +569,14 @@ pub async fn roll_back(visit: Visit, path: Path<String>, form: Fields) -> Answer
         reason,
         inputs,
         trigger: "ui",
+        break_glass: false,
     };
     let environment = draft.environment.clone();
-    match visit.start_run(&visit.who, draft).await {
+    let started = match confirmed(&visit, ROLLBACK, form.text("confirm")) {
+        Ok(()) => visit.start_run(&visit.who, draft).await,
+        Err(error) => Err(error),
+    };
+    match started {
         Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
         Err(error) => {
             let faults = Faults::of(error)?;

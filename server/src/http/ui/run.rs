@@ -13,6 +13,7 @@ use super::visit::{Toast, Visit};
 use super::words::{self, Words};
 use super::{Answer, UiError, ok};
 use crate::app::AppError;
+use crate::app::approvals::Answer as Given;
 
 #[derive(Template)]
 #[template(path = "pages/run.html")]
@@ -107,8 +108,29 @@ pub async fn cancel(visit: Visit, path: Path<(String, String)>, form: Fields) ->
 pub async fn approve(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
     let (environment, id) = path.into_inner();
     let granted = form.is("approve");
-    visit.approve_step(&visit.who, &id, form.text("step"), granted, form.text("comment")).await?;
+    let answer = Given {
+        granted,
+        comment: form.text("comment").to_owned(),
+        plan_sha256: form.some("plan"),
+        asked: Some(form.number("asked")?),
+        link: None,
+    };
+    visit.approve_step(&visit.who, &id, form.text("step"), answer).await?;
     Ok(back(&environment, &id, if granted { "Approved." } else { "Refused." }))
+}
+
+/// `POST .../break-glass`.
+pub async fn break_glass(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
+    let (environment, id) = path.into_inner();
+    visit.break_glass(&visit.who, &id, form.text("step"), form.text("reason")).await?;
+    Ok(back(&environment, &id, "The step goes on. Somebody else will be asked to review this."))
+}
+
+/// `POST /ui/{environment}/reviews/{review}`.
+pub async fn review(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
+    visit.close_review(&visit.who, &path.1, form.text("comment")).await?;
+    let toast = Toast::say("Reviewed.");
+    Ok(Visit::done(&format!("/ui/{}/playbooks", path.0), &toast))
 }
 
 /// `POST .../decision`: `was_done`, `redo` or `undo`.

@@ -17,6 +17,8 @@ pub struct RunPart {
     pub id: String,
     pub title: String,
     pub playbook: String,
+    /// How the plan's SHA-256 begins.
+    pub plan: String,
     pub state: String,
     pub state_word: String,
     pub tone: &'static str,
@@ -84,6 +86,10 @@ pub struct Approval {
     pub given: String,
     /// How many of whom.
     pub wanted: String,
+    /// The row of the log that asks.
+    pub asked: u64,
+    /// Why people are asked again.
+    pub voided: Words,
 }
 
 /// One row of the log.
@@ -95,10 +101,12 @@ pub struct LogLine {
     pub actor: String,
     pub took: String,
     pub hash: String,
+    /// Shown in red.
+    pub emergency: bool,
 }
 
 /// Whom a step waits for.
-fn wanted(approve: &Wanted) -> String {
+pub fn wanted(approve: &Wanted) -> String {
     let roles = match approve.roles.as_slice() {
         [] => "operator".to_owned(),
         some => words::list(some, "or"),
@@ -107,6 +115,11 @@ fn wanted(approve: &Wanted) -> String {
         0 | 1 => format!("one {roles}"),
         more => format!("{more} people, each {roles}"),
     }
+}
+
+/// How a plan's hash is shown: its first twelve digits.
+pub fn short(sha256: &str) -> String {
+    sha256.chars().take(12).collect()
 }
 
 /// A run's state in a word, and its pill's class.
@@ -150,6 +163,7 @@ impl RunPart {
             id: run.id.clone(),
             title: run.title.clone(),
             playbook: run.playbook.clone(),
+            plan: short(&run.plan_sha256),
             state: state.to_owned(),
             state_word,
             tone,
@@ -233,6 +247,8 @@ fn step_line(
         until: view.approval_until,
         given: view.approvals.iter().cloned().collect::<Vec<_>>().join(", "),
         wanted: wanted(approve),
+        asked: view.asked,
+        voided: Words::default().ticked(view.voided.as_deref().unwrap_or_default()),
     });
     let note = match (&step.condition, view.wait_until.filter(|_| view.state == StepState::Waiting))
     {
@@ -240,6 +256,10 @@ fn step_line(
         (Condition::Never, _) => "left out with these inputs".to_owned(),
         (Condition::When(text), _) => format!("if {text}"),
         _ => String::new(),
+    };
+    let note = match &view.broke_glass {
+        Some(who) => format!("{} let it go on alone: break-glass", words::actor(who)),
+        None => note,
     };
     StepLine {
         id: step.id.clone(),
@@ -347,5 +367,6 @@ fn log_line(entry: &LogEntry) -> LogLine {
         actor: entry.actor.clone(),
         took: entry.duration_ms.map(words::duration).unwrap_or_default(),
         hash: entry.hash.chars().take(10).collect(),
+        emergency: entry.phase == "broke_glass",
     }
 }

@@ -57,6 +57,7 @@ pub fn did(change: &Change, base: &str) -> Words {
         "user" | "token" | "notice" => {
             words.and(&format!("{} ", change.subject_kind)).strong(&name_of(change))
         }
+        "automation" => words.strong("everything that starts by itself"),
         kind => words.and(&format!("{kind} ")).strong(&change.subject),
     };
     if change.subject_kind == "flag"
@@ -92,6 +93,11 @@ pub fn did(change: &Change, base: &str) -> Words {
         (_, "describe") => "described",
         (_, "delete") => "deleted",
         (_, "revoke") => "revoked",
+        ("automation", "turn off") => "turned off",
+        ("automation", "turn on") => "turned on",
+        ("playbook", "refuse start") => "could not start",
+        ("run", "break glass") => "broke glass in",
+        ("run", "review") => "reviewed the break-glass in",
         (_, "protect") => "protected",
         (_, "unprotect") => "took the protection off",
         (_, "send") => "sent",

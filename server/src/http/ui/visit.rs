@@ -109,6 +109,7 @@ impl Visit {
         }
         let mut frame = Frame::new(&self.app, &self.who, &own, all, nav, title.into());
         frame.theme = theme_of(&self.request);
+        frame.automation_off = self.app.automation_off().await?.map(|off| off.reason);
         frame.toast = Toast::read(&self.request);
         Ok(frame)
     }

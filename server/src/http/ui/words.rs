@@ -248,6 +248,8 @@ pub fn title(word: &str) -> String {
 pub fn actor(name: &str) -> String {
     match name.split_once(':') {
         Some(("token", name)) => format!("“{name}” (token)"),
+        Some(("schedule", _)) => "the schedule".to_owned(),
+        Some(("webhook", name)) => format!("“{name}” (webhook)"),
         Some(("run", _)) => "a run".to_owned(),
         _ => name.to_owned(),
     }
