@@ -324,10 +324,9 @@ impl Filler<'_> {
 
     /// A value inside SQL text could be SQL itself.
     fn refuse_values_in_sql(&mut self, call: &Call, path: &str) {
+        const TEXTS: [&str; 5] = ["sql", "undo", "up_sql", "down_sql", "verify_sql"];
         let pairs = call.params.pairs().unwrap_or_default();
-        for (key, node) in
-            pairs.iter().filter(|(key, _)| matches!(key.text.as_str(), "sql" | "undo"))
-        {
+        for (key, node) in pairs.iter().filter(|(key, _)| TEXTS.contains(&key.text.as_str())) {
             if node.text().is_some_and(|text| text.contains("${{")) {
                 let path = format!("{path}.{}", key.text);
                 let message = "values do not go into the text of SQL";

@@ -276,6 +276,44 @@ pub struct Rehearsal {
     pub warnings: Vec<String>,
 }
 
+/// Which way a migration goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// It is applied.
+    Up,
+    /// It is taken back.
+    Down,
+}
+
+impl Direction {
+    /// The way back.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Up => Self::Down,
+            Self::Down => Self::Up,
+        }
+    }
+}
+
+/// A migration of a data source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// The data source's name.
+    pub source: String,
+    /// Its own name, by which the data source's ledger knows it.
+    pub name: String,
+    /// The script that applies it.
+    pub up: String,
+    /// The script that takes it back.
+    pub down: String,
+    /// Queries that give no row while it is applied.
+    pub verify: String,
+    /// More changed rows than this roll a script back.
+    pub rows_max: u64,
+}
+
 /// The app's databases. Rows are columns by name.
 #[async_trait]
 pub trait Sources: Send + Sync {
@@ -299,6 +337,36 @@ pub trait Sources: Send + Sync {
 
     /// Runs a script and rolls it back.
     async fn rehearse(&self, script: &Script) -> Result<Rehearsal, PortError>;
+
+    /// Takes a migration up or down once per key, in one transaction, and asks its queries after going up. `None`: it was so
+    /// already, and nothing was done.
+    async fn migrate(
+        &self,
+        key: &str,
+        migration: &Migration,
+        direction: Direction,
+    ) -> Result<Option<Changed>, PortError>;
+
+    /// What a migration with this key did, as [`migrate`](Self::migrate) says it; `None` when it did not happen.
+    async fn find_migrated(
+        &self,
+        key: &str,
+        source: &str,
+    ) -> Result<Option<Option<Changed>>, PortError>;
+
+    /// Why a migration does not stand where the direction leads; `None` when it does.
+    async fn check_migration(
+        &self,
+        migration: &Migration,
+        direction: Direction,
+    ) -> Result<Option<String>, PortError>;
+
+    /// Takes a migration there and back, and rolls it all back.
+    async fn rehearse_migration(
+        &self,
+        migration: &Migration,
+        direction: Direction,
+    ) -> Result<Rehearsal, PortError>;
 }
 
 /// What a look at a table found.

@@ -42,6 +42,7 @@ kinds! {
     probe_sql,
     sql_exec,
     sql_restore,
+    sql_migrate,
     backup_take,
     backup_verify,
     backup_restore,

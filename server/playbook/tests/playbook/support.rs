@@ -376,6 +376,44 @@ impl Sources for Fake {
     async fn rehearse(&self, _: &Script) -> Result<Rehearsal, PortError> {
         Ok(Rehearsal { rows: 1, warnings: Vec::new() })
     }
+
+    async fn migrate(
+        &self,
+        key: &str,
+        migration: &Migration,
+        direction: Direction,
+    ) -> Result<Option<Changed>, PortError> {
+        self.operate(None, |inner| {
+            if inner.scripts.insert(key.into()) {
+                inner.sql.push(format!("{} {direction:?}", migration.name));
+            }
+            Ok(Some(Changed { rows: 1, statements: vec![1] }))
+        })
+    }
+
+    async fn find_migrated(
+        &self,
+        key: &str,
+        _: &str,
+    ) -> Result<Option<Option<Changed>>, PortError> {
+        Ok(self.with(|inner| inner.scripts.contains(key).then(|| Some(Changed::default()))))
+    }
+
+    async fn check_migration(
+        &self,
+        _: &Migration,
+        _: Direction,
+    ) -> Result<Option<String>, PortError> {
+        Ok(None)
+    }
+
+    async fn rehearse_migration(
+        &self,
+        _: &Migration,
+        _: Direction,
+    ) -> Result<Rehearsal, PortError> {
+        Ok(Rehearsal { rows: 1, warnings: Vec::new() })
+    }
 }
 
 #[async_trait]
