@@ -190,11 +190,50 @@ pub struct HttpAnswer {
     pub body: String,
 }
 
-/// Read-only HTTP. The server's implementation refuses addresses that its configuration forbids.
+/// What a header says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderText {
+    /// This text.
+    Plain(String),
+    /// What is kept elsewhere.
+    Secret {
+        /// `env:NAME` (a variable of the server) or `file:/path`.
+        secret: String,
+    },
+}
+
+/// A request that may change something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// An `http` or `https` address.
+    pub url: String,
+    /// Headers by name.
+    pub headers: BTreeMap<String, HeaderText>,
+    /// The body, if it has one.
+    pub body: Option<String>,
+    /// Sent as `Idempotency-Key`: the same for every attempt, so that the other side can do it once.
+    pub key: String,
+    /// When to give up, in milliseconds.
+    pub timeout_ms: u64,
+    /// Also to a host that is left alone because it failed several times in a row.
+    pub is_urgent: bool,
+}
+
+/// HTTP. The server's implementation refuses addresses that its configuration does not allow.
 #[async_trait]
 pub trait Http: Send + Sync {
     /// Asks; a status that is not 2xx is an answer, not an error.
     async fn ask(&self, question: &HttpQuestion) -> Result<HttpAnswer, PortError>;
+
+    /// Sends; any status is an answer. `None`: it was not sent, since this run is a drill. [`PortError::Refused`]: it was not
+    /// sent, and would not be another time.
+    async fn send(&self, request: &HttpRequest) -> Result<Option<HttpAnswer>, PortError>;
+
+    /// Whether [`send`](Self::send) could send it: its secrets are there, and its address is allowed.
+    async fn check(&self, request: &HttpRequest) -> Result<(), PortError>;
 }
 
 /// A query to a data source.

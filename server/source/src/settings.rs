@@ -91,7 +91,7 @@ impl Settings {
     }
 }
 
-/// Where a data source's address with user and password is.
+/// Where a secret is, such as a data source's address with user and password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -137,11 +137,11 @@ impl fmt::Display for Credentials {
 }
 
 impl Credentials {
-    /// Reads the address.
+    /// Reads what is kept there.
     ///
     /// # Errors
     /// The variable is not set, or the file cannot be read: says which, never what is in it.
-    pub(crate) async fn read(&self) -> Result<String, SourceError> {
+    pub async fn read(&self) -> Result<String, SourceError> {
         let found = match self {
             #[expect(clippy::disallowed_methods, reason = "credentials live in the environment")]
             Self::Env(name) => std::env::var(name).map_err(|_| format!("{name} is not set")),

@@ -1,6 +1,7 @@
 //! The playbook engine's ports, over the store, the hub and the use cases. One value per run, so that
 //! every write carries the run and the person behind it.
 
+mod http;
 mod preservation;
 mod sources;
 
@@ -15,8 +16,8 @@ use switchback_core::model::{FlagState, Millis, Revision};
 use switchback_core::wire;
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::ports::{
-    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, Http, HttpAnswer, HttpQuestion,
-    IncidentText, Incidents, Notice, Notices, PortError, Progress, World,
+    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, IncidentText, Incidents, Notice,
+    Notices, PortError, Progress, World,
 };
 use switchback_playbook::state::RunState;
 use switchback_store::{self as store, RunRow, StoreError};
@@ -33,7 +34,6 @@ pub(super) use self::sources::source_error;
 const IN_DRILL: &str = "drill of ";
 /// The incident that a drill opens: none, since the status page is real.
 const NO_INCIDENT: &str = "drill";
-const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The ports of one run; of a dry run when `run` is `None`.
 pub(super) struct Ports {
@@ -367,36 +367,6 @@ impl Notices for Ports {
         self.app.store.send_notice(environment, &notice, &by).await.map_err(port_error)?;
         self.app.announce(News::Notice(environment.to_owned())).await;
         Ok(())
-    }
-}
-
-#[async_trait]
-impl Http for Ports {
-    async fn ask(&self, question: &HttpQuestion) -> Result<HttpAnswer, PortError> {
-        let refused = |error: reqwest::Error| {
-            PortError::Unavailable(format!("no answer: {}", error.without_url()))
-        };
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_millis(question.timeout_ms))
-            .no_proxy()
-            .build()
-            .map_err(refused)?;
-        let method = question
-            .method
-            .parse()
-            .map_err(|_| PortError::Refused(format!("`{}` is not a method", question.method)))?;
-        let mut answer = client.request(method, &question.url).send().await.map_err(refused)?;
-        let status = answer.status().as_u16();
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(refused)? {
-            let room = BODY_BYTES_MAX - body.len();
-            body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-            if body.len() >= BODY_BYTES_MAX {
-                break;
-            }
-        }
-        Ok(HttpAnswer { status, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
 

@@ -40,6 +40,7 @@ kinds! {
     notify_in_app,
     probe_http,
     probe_sql,
+    http_request,
     sql_exec,
     sql_restore,
     sql_migrate,

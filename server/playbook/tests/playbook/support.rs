@@ -49,6 +49,8 @@ pub struct Inner {
     pub incidents: BTreeMap<String, (String, String, bool)>,
     pub updates: BTreeSet<String>,
     pub notices: BTreeSet<String>,
+    /// Keys of requests that the other side has seen: it does each once.
+    pub sent: BTreeSet<String>,
     /// Keys of scripts that a data source has done, and what it did, in order.
     pub scripts: BTreeSet<String>,
     pub sql: Vec<String>,
@@ -334,6 +336,19 @@ impl Notices for Fake {
 impl Http for Fake {
     async fn ask(&self, _: &HttpQuestion) -> Result<HttpAnswer, PortError> {
         Ok(HttpAnswer { status: self.with(|inner| inner.http_status), body: "hello".into() })
+    }
+
+    async fn send(&self, request: &HttpRequest) -> Result<Option<HttpAnswer>, PortError> {
+        self.operate(None, |inner| {
+            if inner.sent.insert(request.key.clone()) {
+                inner.sql.push(format!("{} {}", request.method, request.url));
+            }
+            Ok(Some(HttpAnswer { status: 200, body: String::new() }))
+        })
+    }
+
+    async fn check(&self, _: &HttpRequest) -> Result<(), PortError> {
+        Ok(())
     }
 }
 
