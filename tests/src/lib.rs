@@ -8,12 +8,14 @@ pub mod fleet;
 pub mod foreign;
 pub mod interrupt;
 pub mod server;
+pub mod sink;
 pub mod stream;
 pub mod wait;
 
 pub use api::Api;
 pub use backend::Backend;
 pub use server::Server;
+pub use sink::Sink;
 pub use stream::Stream;
 pub use wait::eventually;
 

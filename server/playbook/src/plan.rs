@@ -324,10 +324,9 @@ impl Filler<'_> {
 
     /// A value inside SQL text could be SQL itself.
     fn refuse_values_in_sql(&mut self, call: &Call, path: &str) {
+        const TEXTS: [&str; 5] = ["sql", "undo", "up_sql", "down_sql", "verify_sql"];
         let pairs = call.params.pairs().unwrap_or_default();
-        for (key, node) in
-            pairs.iter().filter(|(key, _)| matches!(key.text.as_str(), "sql" | "undo"))
-        {
+        for (key, node) in pairs.iter().filter(|(key, _)| TEXTS.contains(&key.text.as_str())) {
             if node.text().is_some_and(|text| text.contains("${{")) {
                 let path = format!("{path}.{}", key.text);
                 let message = "values do not go into the text of SQL";
@@ -337,10 +336,33 @@ impl Filler<'_> {
         }
     }
 
+    /// A value that names a secret, or the host that it goes to, would let whoever starts a run read secrets.
+    fn refuse_values_in_addresses(&mut self, node: &Node, path: &str) {
+        for (key, value) in node.pairs().unwrap_or_default() {
+            let path = format!("{path}.{}", key.text);
+            let filled = |text: &str| text.contains("${{");
+            let wrong = match (key.text.as_str(), value.text()) {
+                ("secret", Some(text)) if filled(text) => "a value does not name a secret",
+                ("url", Some(text)) if text.split('/').take(3).any(filled) => {
+                    "a value does not name a host"
+                }
+                _ => "",
+            };
+            if !wrong.is_empty() {
+                let hint = "write it out";
+                self.problems.push(Problem::new(path.as_str(), wrong).at(value.at).hint(hint));
+            }
+            self.refuse_values_in_addresses(value, &path);
+        }
+    }
+
     fn call(&mut self, call: &Call, path: &str) -> Option<Resolved> {
         let kind = steps::find(&call.kind)?;
         let before = self.problems.len();
         self.refuse_values_in_sql(call, path);
+        if call.kind == "http.request" {
+            self.refuse_values_in_addresses(&call.params, path);
+        }
         let params = expr::resolve(&call.params, path, &self.context, &mut self.problems);
         if self.problems.len() > before {
             return None;

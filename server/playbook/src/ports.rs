@@ -190,11 +190,50 @@ pub struct HttpAnswer {
     pub body: String,
 }
 
-/// Read-only HTTP. The server's implementation refuses addresses that its configuration forbids.
+/// What a header says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderText {
+    /// This text.
+    Plain(String),
+    /// What is kept elsewhere.
+    Secret {
+        /// `env:NAME` (a variable of the server) or `file:/path`.
+        secret: String,
+    },
+}
+
+/// A request that may change something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// An `http` or `https` address.
+    pub url: String,
+    /// Headers by name.
+    pub headers: BTreeMap<String, HeaderText>,
+    /// The body, if it has one.
+    pub body: Option<String>,
+    /// Sent as `Idempotency-Key`: the same for every attempt, so that the other side can do it once.
+    pub key: String,
+    /// When to give up, in milliseconds.
+    pub timeout_ms: u64,
+    /// Also to a host that is left alone because it failed several times in a row.
+    pub is_urgent: bool,
+}
+
+/// HTTP. The server's implementation refuses addresses that its configuration does not allow.
 #[async_trait]
 pub trait Http: Send + Sync {
     /// Asks; a status that is not 2xx is an answer, not an error.
     async fn ask(&self, question: &HttpQuestion) -> Result<HttpAnswer, PortError>;
+
+    /// Sends; any status is an answer. `None`: it was not sent, since this run is a drill. [`PortError::Refused`]: it was not
+    /// sent, and would not be another time.
+    async fn send(&self, request: &HttpRequest) -> Result<Option<HttpAnswer>, PortError>;
+
+    /// Whether [`send`](Self::send) could send it: its secrets are there, and its address is allowed.
+    async fn check(&self, request: &HttpRequest) -> Result<(), PortError>;
 }
 
 /// A query to a data source.
@@ -276,6 +315,44 @@ pub struct Rehearsal {
     pub warnings: Vec<String>,
 }
 
+/// Which way a migration goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// It is applied.
+    Up,
+    /// It is taken back.
+    Down,
+}
+
+impl Direction {
+    /// The way back.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Up => Self::Down,
+            Self::Down => Self::Up,
+        }
+    }
+}
+
+/// A migration of a data source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// The data source's name.
+    pub source: String,
+    /// Its own name, by which the data source's ledger knows it.
+    pub name: String,
+    /// The script that applies it.
+    pub up: String,
+    /// The script that takes it back.
+    pub down: String,
+    /// Queries that give no row while it is applied.
+    pub verify: String,
+    /// More changed rows than this roll a script back.
+    pub rows_max: u64,
+}
+
 /// The app's databases. Rows are columns by name.
 #[async_trait]
 pub trait Sources: Send + Sync {
@@ -299,6 +376,36 @@ pub trait Sources: Send + Sync {
 
     /// Runs a script and rolls it back.
     async fn rehearse(&self, script: &Script) -> Result<Rehearsal, PortError>;
+
+    /// Takes a migration up or down once per key, in one transaction, and asks its queries after going up. `None`: it was so
+    /// already, and nothing was done.
+    async fn migrate(
+        &self,
+        key: &str,
+        migration: &Migration,
+        direction: Direction,
+    ) -> Result<Option<Changed>, PortError>;
+
+    /// What a migration with this key did, as [`migrate`](Self::migrate) says it; `None` when it did not happen.
+    async fn find_migrated(
+        &self,
+        key: &str,
+        source: &str,
+    ) -> Result<Option<Option<Changed>>, PortError>;
+
+    /// Why a migration does not stand where the direction leads; `None` when it does.
+    async fn check_migration(
+        &self,
+        migration: &Migration,
+        direction: Direction,
+    ) -> Result<Option<String>, PortError>;
+
+    /// Takes a migration there and back, and rolls it all back.
+    async fn rehearse_migration(
+        &self,
+        migration: &Migration,
+        direction: Direction,
+    ) -> Result<Rehearsal, PortError>;
 }
 
 /// What a look at a table found.

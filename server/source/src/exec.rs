@@ -71,6 +71,8 @@ impl Tx {
     }
 }
 
+/// How statements begin whose rows count. (A WITH may change rows, so it counts.)
+const CHANGING: [&str; 6] = ["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE", "WITH"];
 /// Locks that stop nobody but other changes of the schema.
 const QUIET_LOCKS: &str = "('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')";
 
@@ -174,26 +176,28 @@ impl Source {
         let images = self.begin_snapshots(&mut tx, &key, work.snapshots).await?;
         let executed = self.run_all(&mut tx, &statements, work).await?;
         self.end_snapshots(&mut tx, &key, images).await?;
-        let mut warnings = Vec::new();
-        if let Tx::Postgres(tx) = &mut tx {
-            let text = format!(
-                "SELECT DISTINCT relation::regclass::text, mode FROM pg_locks WHERE pid = pg_backend_pid() \
-                 AND locktype = 'relation' AND mode NOT IN {QUIET_LOCKS} \
-                 AND relation::regclass::text NOT LIKE 'switchback.%' ORDER BY 1"
-            );
-            let locks = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(text));
-            let locks = locks.fetch_all(&mut **tx).await.map_err(|error| self.error(error))?;
-            warnings.extend(locks.into_iter().map(|(table, mode)| match mode.as_str() {
-                "AccessExclusiveLock" => {
-                    format!("`{table}` is locked: nobody can read it meanwhile")
-                }
-                _ => format!("`{table}` is locked: nobody can change it meanwhile ({mode})"),
-            }));
-        }
-        if statements.iter().any(|one| one.text.to_ascii_uppercase().starts_with("INSERT")) {
-            warnings.push("numbers that sequences gave in this dry run are used up".to_owned());
-        }
+        let mut warnings = self.locks(&mut tx).await?;
+        warnings.extend(sequences(tx.dialect(), &statements));
         Ok(Rehearsed { executed, warnings })
+    }
+
+    /// The locks of this transaction that keep others out, in words. SQLite has one for all, which is no news.
+    pub(crate) async fn locks(&self, tx: &mut Tx) -> Result<Vec<String>, SourceError> {
+        let Tx::Postgres(tx) = tx else { return Ok(Vec::new()) };
+        let text = format!(
+            "SELECT DISTINCT relation::regclass::text, mode FROM pg_locks WHERE pid = pg_backend_pid() \
+             AND locktype = 'relation' AND mode NOT IN {QUIET_LOCKS} \
+             AND relation::regclass::text NOT LIKE 'switchback.%' ORDER BY 1"
+        );
+        let locks = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(text));
+        let locks = locks.fetch_all(&mut **tx).await.map_err(|error| self.error(error))?;
+        let words = locks.into_iter().map(|(table, mode)| match mode.as_str() {
+            "AccessExclusiveLock" => {
+                format!("`{table}` is locked: nobody can read it meanwhile")
+            }
+            _ => format!("`{table}` is locked: nobody can change it meanwhile ({mode})"),
+        });
+        Ok(words.collect())
     }
 
     pub(crate) async fn run_all(
@@ -227,9 +231,9 @@ impl Source {
                     ),
                     other => other,
                 })?;
-            // PostgreSQL counts the rows that a SELECT gives. (A WITH may change rows, so it counts.)
-            let rows =
-                if first_word(&statement.text).eq_ignore_ascii_case("SELECT") { 0 } else { rows };
+            // PostgreSQL counts the rows that a SELECT gives as well, and SQLite repeats the last count.
+            let word = first_word(&statement.text).to_ascii_uppercase();
+            let rows = if CHANGING.contains(&word.as_str()) { rows } else { 0 };
             executed.rows += rows;
             executed.statements.push(rows);
             if executed.rows > rows_max {
@@ -315,7 +319,14 @@ impl Source {
     }
 }
 
-fn ledger_sql(text: &str, dialect: Dialect) -> String {
+/// What a rehearsal does not put back.
+pub(crate) fn sequences(dialect: Dialect, statements: &[Statement]) -> Option<String> {
+    let inserts = |one: &Statement| first_word(&one.text).eq_ignore_ascii_case("INSERT");
+    let used = dialect == Dialect::Postgres && statements.iter().any(inserts);
+    used.then(|| "numbers that sequences gave in this dry run are used up".to_owned())
+}
+
+pub(crate) fn ledger_sql(text: &str, dialect: Dialect) -> String {
     let name = match dialect {
         Dialect::Postgres => "switchback.ledger",
         Dialect::Sqlite => "switchback_ledger",

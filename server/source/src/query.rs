@@ -138,7 +138,7 @@ impl Source {
 }
 
 /// The text of one query, without the semicolon at its end.
-fn one_query(sql: &str) -> Result<&str, SourceError> {
+pub(crate) fn one_query(sql: &str) -> Result<&str, SourceError> {
     let text = sql.trim().trim_end_matches(';').trim_end();
     if is_query(text) {
         return Ok(text);

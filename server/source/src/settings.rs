@@ -91,7 +91,7 @@ impl Settings {
     }
 }
 
-/// Where a data source's address with user and password is.
+/// Where a secret is, such as a data source's address with user and password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]

@@ -26,6 +26,7 @@ pub mod links;
 pub mod log;
 pub mod mirror;
 pub mod moments;
+pub(crate) mod outgoing;
 pub mod playbooks;
 pub mod ports;
 pub mod report;
@@ -92,6 +93,7 @@ pub struct App {
     pub(crate) emergency: EmergencyJournal,
     pub(crate) sessions: SessionCache,
     pub(crate) sources: sources::Sources,
+    pub(crate) circuits: outgoing::Circuits,
     pub(crate) mirrors: mirror::Mirrors,
     pub(crate) copies: drills::Copies,
     pub(crate) visits: visits::Seen,
@@ -135,6 +137,7 @@ impl App {
             sessions: SessionCache::default(),
             brake: SignInBrake::new(config.sign_in.free_attempts),
             sources: sources::Sources::default(),
+            circuits: outgoing::Circuits::default(),
             mirrors: mirror::Mirrors::default(),
             copies: drills::Copies::default(),
             visits: visits::Seen::default(),

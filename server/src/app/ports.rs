@@ -1,7 +1,9 @@
 //! The playbook engine's ports, over the store, the hub and the use cases. One value per run, so that
 //! every write carries the run and the person behind it.
 
+mod http;
 mod preservation;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,17 +11,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use switchback_core::model::{FlagState, Millis, Revision};
 use switchback_core::wire;
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::ports::{
-    self, Changed, Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, Http, HttpAnswer,
-    HttpQuestion, IncidentText, Incidents, Notice, Notices, PortError, Progress, PutBack, Question,
-    Rehearsal, Script, Sources, World,
+    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, IncidentText, Incidents, Notice,
+    Notices, PortError, Progress, World,
 };
 use switchback_playbook::state::RunState;
-use switchback_source::{Executed, Rehearsed, Side, Snapshot, Source, SourceError, Work};
 use switchback_store::{self as store, RunRow, StoreError};
 
 use super::App;
@@ -28,11 +28,12 @@ use super::incidents::{IncidentDraft, UpdateDraft};
 use super::who::Who;
 use crate::live::News;
 
+pub(super) use self::sources::source_error;
+
 /// What stands before a data source's name where its copy in a drill is meant.
 const IN_DRILL: &str = "drill of ";
 /// The incident that a drill opens: none, since the status page is real.
 const NO_INCIDENT: &str = "drill";
-const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The ports of one run; of a dry run when `run` is `None`.
 pub(super) struct Ports {
@@ -366,132 +367,6 @@ impl Notices for Ports {
         self.app.store.send_notice(environment, &notice, &by).await.map_err(port_error)?;
         self.app.announce(News::Notice(environment.to_owned())).await;
         Ok(())
-    }
-}
-
-#[async_trait]
-impl Http for Ports {
-    async fn ask(&self, question: &HttpQuestion) -> Result<HttpAnswer, PortError> {
-        let refused = |error: reqwest::Error| {
-            PortError::Unavailable(format!("no answer: {}", error.without_url()))
-        };
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_millis(question.timeout_ms))
-            .no_proxy()
-            .build()
-            .map_err(refused)?;
-        let method = question
-            .method
-            .parse()
-            .map_err(|_| PortError::Refused(format!("`{}` is not a method", question.method)))?;
-        let mut answer = client.request(method, &question.url).send().await.map_err(refused)?;
-        let status = answer.status().as_u16();
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(refused)? {
-            let room = BODY_BYTES_MAX - body.len();
-            body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-            if body.len() >= BODY_BYTES_MAX {
-                break;
-            }
-        }
-        Ok(HttpAnswer { status, body: String::from_utf8_lossy(&body).into_owned() })
-    }
-}
-
-#[async_trait]
-impl Sources for Ports {
-    async fn ask(&self, question: &Question) -> Result<Vec<Map<String, Value>>, PortError> {
-        let source = self.source(&question.source).await?;
-        let asked = source.query(&question.sql, &question.params).await;
-        asked.map_err(|error| source_error(&question.source, &error))
-    }
-
-    async fn explain(&self, question: &Question) -> Result<Vec<String>, PortError> {
-        let source = self.source(&question.source).await?;
-        let plan = source.explain(&question.sql, &question.params).await;
-        plan.map(|plan| plan.warnings).map_err(|error| source_error(&question.source, &error))
-    }
-
-    async fn exec(&self, key: &str, script: &Script) -> Result<Changed, PortError> {
-        let name = &script.source;
-        let snapshots = snapshots_of(script);
-        let done = self.source(name).await?.exec(key, &work_of(script, &snapshots)).await;
-        done.map(changed).map_err(|error| source_error(name, &error))
-    }
-
-    async fn find(&self, key: &str, source: &str) -> Result<Option<Changed>, PortError> {
-        let found = self.source(source).await?.find(key).await;
-        found.map(|done| done.map(changed)).map_err(|error| source_error(source, &error))
-    }
-
-    async fn put_back(&self, key: &str, rows: &PutBack) -> Result<Changed, PortError> {
-        let PutBack { source: name, of, side, is_forced } = rows;
-        let done = self.source(name).await?.put_back(key, of, side_of(*side), *is_forced).await;
-        done.map(changed).map_err(|error| source_error(name, &error))
-    }
-
-    async fn rehearse_put_back(&self, rows: &PutBack) -> Result<Changed, PortError> {
-        let PutBack { source: name, of, side, is_forced } = rows;
-        let source = self.source(name).await?;
-        let done = source.rehearse_put_back(of, side_of(*side), *is_forced).await;
-        done.map(changed).map_err(|error| source_error(name, &error))
-    }
-
-    async fn rehearse(&self, script: &Script) -> Result<Rehearsal, PortError> {
-        let name = &script.source;
-        let snapshots = snapshots_of(script);
-        let rehearsed = self.source(name).await?.rehearse(&work_of(script, &snapshots)).await;
-        let Rehearsed { executed, warnings } =
-            rehearsed.map_err(|error| source_error(name, &error))?;
-        Ok(Rehearsal { rows: executed.rows, warnings })
-    }
-}
-
-impl Ports {
-    pub(super) async fn source(&self, name: &str) -> Result<Arc<Source>, PortError> {
-        let name = name.strip_prefix(IN_DRILL).unwrap_or(name);
-        let source = match self.drill() {
-            Some(drill) => self.app.copy_of(drill, name).await,
-            None => self.app.source(name).await,
-        };
-        source.map_err(|error| match error {
-            AppError::Unavailable(error) => port_error(error),
-            error => PortError::Refused(error.to_string()),
-        })
-    }
-}
-
-fn snapshots_of(script: &Script) -> Vec<Snapshot> {
-    let one = |wanted: &ports::Snapshot| {
-        let ports::Snapshot { table, key, filter } = wanted.clone();
-        Snapshot { table, key, filter }
-    };
-    script.snapshots.iter().map(one).collect()
-}
-
-fn work_of<'s>(script: &'s Script, snapshots: &'s [Snapshot]) -> Work<'s> {
-    Work { sql: &script.sql, params: &script.params, rows_max: script.rows_max, snapshots }
-}
-
-fn side_of(side: ports::Side) -> Side {
-    match side {
-        ports::Side::Before => Side::Before,
-        ports::Side::After => Side::After,
-    }
-}
-
-fn changed(executed: Executed) -> Changed {
-    let Executed { rows, statements, .. } = executed;
-    Changed { rows, statements }
-}
-
-pub(super) fn source_error(name: &str, error: &SourceError) -> PortError {
-    let message = format!("data source `{name}`: {error}");
-    match error {
-        SourceError::Conflict(_) => PortError::Conflict(message),
-        error if error.is_passing() => PortError::Unavailable(message),
-        _ => PortError::Refused(message),
     }
 }
 

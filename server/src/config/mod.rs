@@ -38,6 +38,8 @@ pub struct Config {
     pub stream: Stream,
     /// Other systems' SDKs.
     pub compat: Compat,
+    /// What playbooks may reach by HTTP.
+    pub outgoing: Outgoing,
     /// Signing in.
     pub sign_in: SignIn,
     /// The public status page.
@@ -77,6 +79,14 @@ impl Default for Drills {
     fn default() -> Self {
         Self { automatic: true }
     }
+}
+
+/// What playbooks may reach by HTTP.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outgoing {
+    /// Private networks that they may reach, loopback too; public addresses always.
+    pub networks: Vec<IpNet>,
 }
 
 /// Limits and rhythm of the stream.
@@ -143,6 +153,7 @@ impl Default for Config {
             drills: Drills::default(),
             stream: Stream::default(),
             compat: Compat::default(),
+            outgoing: Outgoing::default(),
             sign_in: SignIn::default(),
             status: StatusPage::default(),
         }

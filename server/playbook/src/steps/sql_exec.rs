@@ -11,7 +11,7 @@ use super::{
 use crate::ports::{Changed, PortError, PutBack, Script, Side, Snapshot};
 use crate::standing::Sight;
 
-const SQL_MAX: usize = 20_000;
+pub(super) const SQL_MAX: usize = 20_000;
 /// Rows that a script may change where it does not say otherwise.
 const ROWS_MAX: u64 = 1_000;
 
@@ -49,7 +49,11 @@ impl Params {
 }
 
 /// The SQL under `text` or in the file under `file`; not both.
-fn sql_of(fields: &Fields<'_>, text: &str, file: &str) -> Result<Option<String>, Fault> {
+pub(super) fn sql_of(
+    fields: &Fields<'_>,
+    text: &str,
+    file: &str,
+) -> Result<Option<String>, Fault> {
     match (fields.text_or_none(text, SQL_MAX)?, fields.script_or_none(file)?) {
         (Some(_), Some(_)) => {
             Err(Fault::new(file, format!("`{text}` and `{file}` are both given")))

@@ -13,6 +13,8 @@ const STEPS: &str = "\
 - {id: three, flag.rollout: {key: c, percent: 10%}}
 - {id: four, incident.open: {template: auth_down}}
 - {id: five, sql.exec: {source: shop, sql: UPDATE a SET b = 1, undo: UPDATE a SET b = 0}}
+- {id: moved, sql.migrate: {source: shop, name: n, up_sql: SELECT 1, down_sql: SELECT 2, verify_sql: SELECT 3, direction: down}}
+- {id: called, http.request: {method: POST, url: 'http://app.test/jobs', body: {a: 1}, undo: {method: DELETE, url: 'http://app.test/jobs'}}}
 - {id: six, flag.ack: {at_least: 90%, within: 1s}}
 - {id: seven, probe.http: {url: 'http://app.test/'}, verify: {probe.sql: {source: shop, sql: SELECT 1, expect: 1}}}
 - {id: eight, log: {message: hello}}
@@ -103,7 +105,7 @@ async fn a_failure_at_any_step_unwinds_to_a_clean_slate() {
         let undone: Vec<_> =
             fake.phases().into_iter().filter(|(_, p)| *p == Phase::Undone).collect();
         let mut sorted = undone.clone();
-        let order = ["four", "three", "two", "one"];
+        let order = ["called", "moved", "five", "four", "three", "two", "one"];
         sorted.sort_by_key(|(id, _)| order.iter().position(|known| known == id));
         assert_eq!(undone, sorted, "undo goes newest first");
     }

@@ -49,6 +49,8 @@ pub struct Inner {
     pub incidents: BTreeMap<String, (String, String, bool)>,
     pub updates: BTreeSet<String>,
     pub notices: BTreeSet<String>,
+    /// Keys of requests that the other side has seen: it does each once.
+    pub sent: BTreeSet<String>,
     /// Keys of scripts that a data source has done, and what it did, in order.
     pub scripts: BTreeSet<String>,
     pub sql: Vec<String>,
@@ -335,6 +337,19 @@ impl Http for Fake {
     async fn ask(&self, _: &HttpQuestion) -> Result<HttpAnswer, PortError> {
         Ok(HttpAnswer { status: self.with(|inner| inner.http_status), body: "hello".into() })
     }
+
+    async fn send(&self, request: &HttpRequest) -> Result<Option<HttpAnswer>, PortError> {
+        self.operate(None, |inner| {
+            if inner.sent.insert(request.key.clone()) {
+                inner.sql.push(format!("{} {}", request.method, request.url));
+            }
+            Ok(Some(HttpAnswer { status: 200, body: String::new() }))
+        })
+    }
+
+    async fn check(&self, _: &HttpRequest) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -374,6 +389,44 @@ impl Sources for Fake {
     }
 
     async fn rehearse(&self, _: &Script) -> Result<Rehearsal, PortError> {
+        Ok(Rehearsal { rows: 1, warnings: Vec::new() })
+    }
+
+    async fn migrate(
+        &self,
+        key: &str,
+        migration: &Migration,
+        direction: Direction,
+    ) -> Result<Option<Changed>, PortError> {
+        self.operate(None, |inner| {
+            if inner.scripts.insert(key.into()) {
+                inner.sql.push(format!("{} {direction:?}", migration.name));
+            }
+            Ok(Some(Changed { rows: 1, statements: vec![1] }))
+        })
+    }
+
+    async fn find_migrated(
+        &self,
+        key: &str,
+        _: &str,
+    ) -> Result<Option<Option<Changed>>, PortError> {
+        Ok(self.with(|inner| inner.scripts.contains(key).then(|| Some(Changed::default()))))
+    }
+
+    async fn check_migration(
+        &self,
+        _: &Migration,
+        _: Direction,
+    ) -> Result<Option<String>, PortError> {
+        Ok(None)
+    }
+
+    async fn rehearse_migration(
+        &self,
+        _: &Migration,
+        _: Direction,
+    ) -> Result<Rehearsal, PortError> {
         Ok(Rehearsal { rows: 1, warnings: Vec::new() })
     }
 }
