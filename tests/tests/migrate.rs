@@ -84,7 +84,7 @@ async fn ended(api: &Api, run: &Value) -> Value {
     .await
 }
 
-fn body(inputs: Value) -> Value {
+fn body(inputs: &Value) -> Value {
     let reason = "names were split at the wrong place";
     json!({"environment": "production", "reason": reason, "inputs": inputs})
 }
@@ -128,7 +128,7 @@ on_both! {
         assert_eq!(run["state"], json!("succeeded"), "{run}");
         assert_eq!(full, "1Ada Lovelace,2Jan van Dyk,3Plato,4Mary Ann Evans,5 Odd ,6É  Ü");
         assert!(says(&run, "reverse", "done").contains("`example_names_split` is taken back: 12 rows"), "{run}");
-        assert!(says(&run, "preserve.people", "verified").contains("6"), "{run}");
+        assert!(says(&run, "preserve.people", "verified").contains('6'), "{run}");
         assert!(says(&again, "reverse", "done").contains("was not applied; nothing was done"), "{again}");
         assert_eq!(undone["state"], json!("succeeded"), "{undone}");
         assert_eq!(app.ask(SPLIT).await, before, "the names come apart where they were joined");
@@ -154,7 +154,7 @@ on_both! {
         let done = play(&api, "change", json!({})).await;
         assert_eq!(done["state"], json!("succeeded"), "{done}");
         assert_eq!(app.ask(LOUD).await, "A,B");
-        let dry = api.post("/api/v1/playbooks/change/preview", body(json!({}))).await;
+        let dry = api.post("/api/v1/playbooks/change/preview", body(&json!({}))).await;
         assert!(dry.to_string().contains("it is applied already: nothing would be done"), "{dry}");
         let twice = play(&api, "change", json!({"count": "3"})).await;
         assert!(says(&twice, "up", "done").contains("was applied already; nothing was done"), "{twice}");
@@ -170,7 +170,7 @@ on_both! {
 
     /// What `verify` does not prove is rolled back, and a mistake in a script is told with its place.
     async fn a_migration_that_does_not_hold_leaves_nothing(backend: Backend) {
-        let (_server, api, app) = serve(&backend).await;
+        let (server, api, app) = serve(&backend).await;
         let folder = backend.folder.path().join("runbooks/sql");
         let plain = app.ask(NOTES).await;
         let lint = async |from: &str, to: &str| {
@@ -182,10 +182,10 @@ on_both! {
         let one_way = lint(", down: sql/notes_down.sql", "").await;
         let filled = lint("up: sql/notes_up.sql", "name: n, up_sql: 'DROP TABLE ${{ inputs.count }}'").await;
         std::fs::write(folder.join("notes_up.sql"), "ALTER TABLE notes ADD COLUMN loud TEXT").unwrap();
-        drop(_server);
+        drop(server);
         let (server, api) = restart(&backend, &app);
         let half = play(&api, "change", json!({})).await;
-        let dry = api.post("/api/v1/playbooks/change/preview", body(json!({}))).await;
+        let dry = api.post("/api/v1/playbooks/change/preview", body(&json!({}))).await;
         std::fs::write(folder.join("notes_up.sql"), "SELECT 1;\nALTER TABLE nots ADD COLUMN loud TEXT").unwrap();
         drop(server);
         let (_server, api) = restart(&backend, &app);

@@ -55,7 +55,7 @@ spec:
 ";
 const REASON: &str = "the administrators are all on a plane";
 
-async fn serve(backend: &Backend) -> (Server, Api) {
+fn serve(backend: &Backend) -> (Server, Api) {
     let runbooks = backend.folder.path().join("runbooks");
     std::fs::create_dir_all(&runbooks).unwrap();
     std::fs::write(runbooks.join("hooked.yaml"), HOOKED).unwrap();
@@ -151,7 +151,7 @@ async fn post(
 on_both! {
     /// A signed call starts a run with what its body says; the same call again is the same run, even at the same moment.
     async fn a_signed_call_starts_one_run(backend: Backend) {
-        let (server, api) = serve(&backend).await;
+        let (server, api) = serve(&backend);
         let body = json!({"deploy": {"message": "deploy 812 broke sign-in"}, "share": "25%"});
 
         let calls = (0..5).map(|_| call(&server, "hooked", "msg_1", body.clone()));
@@ -179,7 +179,7 @@ on_both! {
 
     /// Wrong, old, missing and foreign signatures are refused alike, and start nothing.
     async fn only_signed_calls_are_heard(backend: Backend) {
-        let (server, api) = serve(&backend).await;
+        let (server, api) = serve(&backend);
         let body = json!({"deploy": {"message": "deploy 812 broke sign-in"}});
         let now = now_s();
         let good = sign("msg_1", now, &body);
@@ -205,7 +205,7 @@ on_both! {
 
     /// A cool-down and a ceiling hold for what starts by itself and not for people; a refused start stands on the log, once.
     async fn limits_hold_and_refusals_are_logged(backend: Backend) {
-        let (server, api) = serve(&backend).await;
+        let (server, api) = serve(&backend);
         let body = json!({"deploy": {"message": "deploy 812 broke sign-in"}});
         let (_, first) = call(&server, "hooked", "msg_1", body.clone()).await;
         ended(&api, &first).await;
@@ -237,7 +237,7 @@ on_both! {
 
     /// With automation off nothing starts by itself, every page says so, and people go on.
     async fn automation_is_switched_off_and_on(backend: Backend) {
-        let (server, api) = serve(&backend).await;
+        let (server, api) = serve(&backend);
         let switch = |word: &str| {
             let output = Command::new(program())
                 .env_clear()
@@ -284,7 +284,7 @@ on_both! {
 
     /// A playbook that administrators start is not started by an operator, unless glass is broken, which is reviewed.
     async fn a_start_takes_the_roles_that_the_playbook_wants(backend: Backend) {
-        let (server, api) = serve(&backend).await;
+        let (server, api) = serve(&backend);
         let made = api.post("/api/v1/tokens", json!({"name": "oscar", "kind": "api", "role": "operator"})).await;
         let oscar = Api::new(&server.url, made["token"].as_str().unwrap());
         let url = "/api/v1/playbooks/hooked/runs";
@@ -313,7 +313,7 @@ on_both! {
 
     /// In the console the playbook's name is typed where it wants that.
     async fn the_console_asks_for_the_name(backend: Backend) {
-        let (server, api) = serve(&backend).await;
+        let (server, api) = serve(&backend);
         let (http, cookie) = browser(&server).await;
         let form = |confirm: &str| format!("do=run&inputs.reason=sign-in+fails+again&inputs.share=10%25&confirm={confirm}");
         let path = "/ui/production/playbooks/hooked";
@@ -330,7 +330,7 @@ on_both! {
 
     /// What the clock starts runs once for all the times that were missed, and not while automation is off.
     async fn a_schedule_starts_missed_times_once(backend: Backend) {
-        let (server, api) = serve(&backend).await;
+        let (server, api) = serve(&backend);
         let due = async || backend.ask("SELECT CAST(COALESCE(MAX(due_at), 0) AS TEXT) FROM schedules").await;
         let placed = eventually("it is known when it is due", || async {
             let at: u64 = due().await.parse().unwrap();
@@ -373,7 +373,7 @@ on_both! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_of_two_starts_what_is_due() {
     let backend = Backend::postgres().await;
-    let (_one, api) = serve(&backend).await;
+    let (_one, api) = serve(&backend);
     let folder = backend.folder.path().join("runbooks").display().to_string();
     let variables = [("SWITCHBACK_RUNBOOKS_DIR", folder.as_str()), ("HOOK_SECRET", SECRET)];
     let _two = Server::start_on(&backend, "127.0.0.1:0", &variables);

@@ -212,7 +212,7 @@ impl App {
         if ended.state != "succeeded" {
             return Err(AppError::Refused(format!("the run ended as {}", ended.state)));
         }
-        drill.state = "undoing".to_owned();
+        "undoing".clone_into(&mut drill.state);
         self.store.update_drill(drill).await?;
         let reason = format!("the end of a drill of {}", drill.playbook);
         let draft = UndoDraft { reason, force: false, which: Which::All, trigger: "drill" };
@@ -382,8 +382,8 @@ impl App {
                 self.clear_up(run, &sources_of(&plan)).await;
             }
             drill.finished_at = Some(self.clock.now());
-            drill.state = "failed".to_owned();
-            drill.message = "the server was stopped meanwhile".to_owned();
+            "failed".clone_into(&mut drill.state);
+            "the server was stopped meanwhile".clone_into(&mut drill.message);
             self.store.update_drill(&drill).await?;
         }
         Ok(())
@@ -391,13 +391,11 @@ impl App {
 
     async fn start_due_drills(self: &Arc<Self>) -> Result<(), AppError> {
         let now = self.clock.now();
-        let since = match self.store.find_meta(SINCE).await? {
-            Some(text) => text.parse().unwrap_or(now),
-            None => {
-                self.store.put_meta(SINCE, &now.to_string()).await?;
-                now
-            }
-        };
+        let known = self.store.find_meta(SINCE).await?;
+        if known.is_none() {
+            self.store.put_meta(SINCE, &now.to_string()).await?;
+        }
+        let since = known.and_then(|text| text.parse().ok()).unwrap_or(now);
         let asked: Vec<(String, Drill)> = {
             let catalogue = self.catalogue.load();
             let all = catalogue.playbooks.values();

@@ -136,9 +136,7 @@ impl App {
             })
             .collect();
         match source.mirror(&document.environment, document.revision, &flags).await {
-            Ok(_) => {}
-            // Another node shows it at this moment.
-            Err(SourceError::Raced) => {}
+            Ok(_) | Err(SourceError::Raced) => {} // raced: another node shows it at this moment
             Err(error) => return Err(error),
         }
         Ok(source.mirrored().await?.map_or(0, |found| found.revision))

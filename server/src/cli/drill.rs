@@ -119,5 +119,5 @@ async fn steps(client: &Client, drill: &Value) -> Outcome {
 
 fn seconds(value: &Value, pointer: &str) -> String {
     let ms = value.pointer(pointer).and_then(Value::as_i64);
-    ms.map(|ms| format!("{:.2} s", ms as f64 / 1000.0)).unwrap_or_else(|| "–".to_owned())
+    ms.map_or_else(|| "–".to_owned(), |ms| format!("{:.2} s", ms as f64 / 1000.0))
 }

@@ -128,9 +128,11 @@ impl Call {
 /// The same shape, with every value hidden.
 fn hidden(value: &Value) -> Value {
     match value {
-        Value::Object(map) => {
-            map.iter().map(|(key, value)| (key.clone(), hidden(value))).collect::<Map<_, _>>().into()
-        }
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), hidden(value)))
+            .collect::<Map<_, _>>()
+            .into(),
         Value::Array(items) => items.iter().map(hidden).collect(),
         _ => json!("…"),
     }
@@ -358,8 +360,13 @@ impl StepKind for Kind {
             }
         } else {
             let names: Vec<&str> = request.headers.keys().map(String::as_str).collect();
-            let with = if names.is_empty() { String::new() } else { format!("{}, ", names.join(", ")) };
-            format!("{} would be sent, with {with}idempotency-key and {}", call.says(), call.redacted())
+            let with =
+                if names.is_empty() { String::new() } else { format!("{}, ", names.join(", ")) };
+            format!(
+                "{} would be sent, with {with}idempotency-key and {}",
+                call.says(),
+                call.redacted()
+            )
         };
         if let Err(error) = http.check(&request).await {
             warnings.push(error.to_string());

@@ -49,11 +49,7 @@ impl Params {
 }
 
 /// The SQL under `text` or in the file under `file`; not both.
-pub(super) fn sql_of(
-    fields: &Fields<'_>,
-    text: &str,
-    file: &str,
-) -> Result<Option<String>, Fault> {
+pub(super) fn sql_of(fields: &Fields<'_>, text: &str, file: &str) -> Result<Option<String>, Fault> {
     match (fields.text_or_none(text, SQL_MAX)?, fields.script_or_none(file)?) {
         (Some(_), Some(_)) => {
             Err(Fault::new(file, format!("`{text}` and `{file}` are both given")))

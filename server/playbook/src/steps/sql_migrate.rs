@@ -166,8 +166,7 @@ impl StepKind for Kind {
 
     async fn verify(&self, at: &At<'_>) -> Result<Check, StepError> {
         let params: Params = at.read()?;
-        let checked =
-            at.world.sources.check_migration(&params.migration, params.direction).await;
+        let checked = at.world.sources.check_migration(&params.migration, params.direction).await;
         let stands = match params.direction {
             Direction::Up => "applied, and verified again",
             Direction::Down => "taken back, by the ledger",
@@ -186,7 +185,9 @@ impl StepKind for Kind {
         match sources.find_migrated(&at.key("do"), &migration.source).await? {
             None => return Ok(Ran::Done(json!({"says": "it had not happened"}))),
             Some(None) => {
-                return Ok(Ran::Done(json!({"says": "nothing had been done, and nothing is undone"})));
+                return Ok(Ran::Done(
+                    json!({"says": "nothing had been done, and nothing is undone"}),
+                ));
             }
             Some(Some(_)) => {}
         }
