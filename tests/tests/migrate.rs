@@ -90,7 +90,7 @@ fn body(inputs: &Value) -> Value {
 }
 
 async fn play(api: &Api, playbook: &str, inputs: Value) -> Value {
-    let run = api.post(&format!("/api/v1/playbooks/{playbook}/runs"), body(inputs)).await;
+    let run = api.post(&format!("/api/v1/playbooks/{playbook}/runs"), body(&inputs)).await;
     ended(api, &run).await
 }
 
@@ -114,7 +114,7 @@ on_both! {
         let before = app.ask(SPLIT).await;
         let inputs = json!({"reason": "names were split at the wrong place"});
 
-        let dry = api.post("/api/v1/playbooks/data-migration-reversal/preview", body(inputs.clone())).await;
+        let dry = api.post("/api/v1/playbooks/data-migration-reversal/preview", body(&inputs)).await;
         assert_eq!(app.ask(SPLIT).await, before, "a dry run changes nothing");
         let run = play(&api, "data-migration-reversal", inputs.clone()).await;
         let full = app.ask(FULL).await;
