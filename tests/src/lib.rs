@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod foreign;
 pub mod interrupt;
 pub mod server;
+pub mod shop;
 pub mod sink;
 pub mod stream;
 pub mod wait;

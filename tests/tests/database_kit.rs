@@ -1,8 +1,8 @@
 //! The database kit: flags that SQL reads, a bypass that puts back exactly what it found, sessions that come back, and steps
 //! that take themselves back. The schema is one like Supabase's, on a real PostgreSQL.
 
-use serde_json::{Value, json};
-use switchback_tests::{Api, Backend, Server, eventually, on_both};
+use serde_json::json;
+use switchback_tests::{Api, Backend, Server, eventually, on_both, shop};
 
 /// A schema like Supabase's, as small as it can be: two tables with row-level security, one of them forced, and one without.
 const SCHEMA: [&str; 14] = [
@@ -46,35 +46,12 @@ spec:
 ";
 
 async fn serve(backend: &Backend) -> (Server, Api) {
-    let runbooks = backend.folder.path().join("runbooks");
-    std::fs::create_dir_all(&runbooks).unwrap();
-    std::fs::write(runbooks.join("brief.yaml"), BRIEF).unwrap();
-    let variables = [
-        ("SWITCHBACK_RUNBOOKS_DIR", runbooks.display().to_string()),
-        ("APP_DATABASE_URL", backend.address()),
-    ];
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let server = Server::start_on(backend, "127.0.0.1:0", &variables);
-    let api = server.api();
-    let settings =
-        json!({"name": "app", "credentials": "env:APP_DATABASE_URL", "access": "read_write"});
-    api.put("/api/v1/data-sources/app", json!({"settings": settings, "reason": "the app's own"}))
-        .await;
-    (server, api)
+    shop::open(backend, "app", &[("brief.yaml", BRIEF)]).await
 }
 
 async fn mirror(api: &Api, environment: Option<&str>) {
     let body = json!({"environment": environment, "reason": "policies read it"});
     api.put("/api/v1/data-sources/app/mirror", body).await;
-}
-
-async fn end_of(api: &Api, run: &Value) -> Value {
-    let id = run["id"].as_str().unwrap().to_owned();
-    eventually("the run ends", || async {
-        let detail = api.get(&format!("/api/v1/runs/{id}")).await;
-        detail["run"]["finished_at"].is_number().then_some(detail)
-    })
-    .await
 }
 
 /// Waits until a query answers as it should.
@@ -116,7 +93,7 @@ on_both! {
         .await;
 
         // Other settings leave the mirror alone; taking it away takes its tables away.
-        let settings = json!({"name": "app", "credentials": "env:APP_DATABASE_URL", "access": "read_write", "rows_max": 50});
+        let settings = json!({"name": "app", "credentials": "env:SHOP_DATABASE_URL", "access": "read_write", "rows_max": 50});
         api.put("/api/v1/data-sources/app", json!({"settings": settings})).await;
         assert_eq!(api.get("/api/v1/data-sources").await[0]["settings"]["mirror"], "staging");
         mirror(&api, None).await;
@@ -130,7 +107,7 @@ on_both! {
 
         let body = json!({"environment": "staging", "reason": "only for a moment"});
         let run = api.post("/api/v1/playbooks/brief/runs", body).await;
-        let run = end_of(&api, &run).await;
+        let run = shop::end_of(&api, &run).await;
         until(&backend, "SELECT CAST(is_open AS TEXT) FROM doors", "0").await;
 
         assert_eq!(run["state"], "succeeded", "{run}");
@@ -184,7 +161,7 @@ async fn the_database_is_opened_and_put_back_exactly() {
             .post(&format!("/api/v1/runs/{id}/steps/{step}/approval"), json!({"approve": true}))
             .await;
     }
-    let done = end_of(&api, &run).await;
+    let done = shop::end_of(&api, &run).await;
 
     assert_eq!(done["state"], "succeeded", "{done}");
     assert_eq!(backend.ask("SELECT auth.role()").await, "authenticated");
@@ -201,7 +178,7 @@ async fn the_database_is_opened_and_put_back_exactly() {
     let undo = api
         .post(&format!("/api/v1/runs/{id}/undo"), json!({"reason": "sign-in works again"}))
         .await;
-    let undone = end_of(&api, &undo).await;
+    let undone = shop::end_of(&api, &undo).await;
 
     assert_eq!(undone["state"], "succeeded", "{undone}");
     assert_eq!(backend.ask(STATE).await, before, "exactly what was found is put back");

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use switchback_tests::{Api, Backend, Server, eventually, on_both};
+use switchback_tests::{Api, Backend, Server, eventually, on_both, shop};
 
 const CLEAR: &str = "\
 apiVersion: switchback/v1
@@ -43,20 +43,7 @@ spec:
 ";
 
 async fn serve(backend: &Backend) -> (Server, Api) {
-    let runbooks = backend.folder.path().join("runbooks");
-    std::fs::create_dir_all(&runbooks).unwrap();
-    std::fs::write(runbooks.join("clear.yaml"), CLEAR).unwrap();
-    std::fs::write(runbooks.join("wrong.yaml"), WRONG).unwrap();
-    let variables = [
-        ("SWITCHBACK_RUNBOOKS_DIR", runbooks.display().to_string()),
-        ("SHOP_DATABASE_URL", backend.address()),
-    ];
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let server = Server::start_on(backend, "127.0.0.1:0", &variables);
-    let api = server.api();
-    let settings =
-        json!({"name": "shop", "credentials": "env:SHOP_DATABASE_URL", "access": "read_write"});
-    api.put("/api/v1/data-sources/shop", json!({"settings": settings})).await;
+    let opened = shop::open(backend, "shop", &[("clear.yaml", CLEAR), ("wrong.yaml", WRONG)]).await;
     for statement in [
         "CREATE TABLE people (id BIGINT PRIMARY KEY)",
         "INSERT INTO people VALUES (1), (2)",
@@ -65,7 +52,7 @@ async fn serve(backend: &Backend) -> (Server, Api) {
     ] {
         backend.tamper(statement).await;
     }
-    (server, api)
+    opened
 }
 
 async fn drill(api: &Api, playbook: &str) -> Value {

@@ -1,7 +1,7 @@
 //! Rows that must not get lost: measured before a run, compared after it, named when they are gone.
 
 use serde_json::{Value, json};
-use switchback_tests::{Api, Backend, Server, eventually, on_both};
+use switchback_tests::{Api, Backend, Server, on_both, shop};
 
 /// Deletes what it is told, under the eyes of several rules.
 const CLEAN: &str = "\
@@ -32,24 +32,16 @@ const FILL: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM
                     INSERT INTO receipts SELECT i, i * 2 FROM n";
 
 async fn serve(backend: &Backend) -> (Server, Api) {
-    let runbooks = backend.folder.path().join("runbooks");
-    std::fs::create_dir_all(&runbooks).unwrap();
-    std::fs::write(runbooks.join("clean.yaml"), CLEAN).unwrap();
-    let variables = [
-        ("SWITCHBACK_RUNBOOKS_DIR", runbooks.display().to_string()),
-        ("SHOP_DATABASE_URL", backend.address()),
-    ];
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let server = Server::start_on(backend, "127.0.0.1:0", &variables);
-    let api = server.api();
-    let settings =
-        json!({"name": "shop", "credentials": "env:SHOP_DATABASE_URL", "access": "read_write"});
-    api.put("/api/v1/data-sources/shop", json!({"settings": settings, "reason": "to look"})).await;
-    backend.tamper("CREATE TABLE receipts (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)").await;
-    backend.tamper("CREATE TABLE carts (name TEXT PRIMARY KEY)").await;
-    backend.tamper("INSERT INTO carts VALUES ('cart')").await;
-    backend.tamper(FILL).await;
-    (server, api)
+    let opened = shop::open(backend, "shop", &[("clean.yaml", CLEAN)]).await;
+    for statement in [
+        "CREATE TABLE receipts (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)",
+        "CREATE TABLE carts (name TEXT PRIMARY KEY)",
+        "INSERT INTO carts VALUES ('cart')",
+        FILL,
+    ] {
+        backend.tamper(statement).await;
+    }
+    opened
 }
 
 /// Has `sql` happen in the middle of the next run.
@@ -73,14 +65,7 @@ async fn meanwhile(backend: &Backend, sql: &str) {
 }
 
 async fn play(api: &Api, from: &str, to: &str) -> Value {
-    let body = json!({"environment": "staging", "reason": "spring cleaning", "inputs": {"from": from, "to": to}});
-    let run = api.post("/api/v1/playbooks/clean/runs", body).await;
-    let id = run["id"].as_str().unwrap().to_owned();
-    eventually("the run ends", || async {
-        let detail = api.get(&format!("/api/v1/runs/{id}")).await;
-        detail["run"]["finished_at"].is_number().then_some(detail)
-    })
-    .await
+    shop::play(api, "clean", &json!({"from": from, "to": to})).await
 }
 
 /// The rows of the log about one rule.

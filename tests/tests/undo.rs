@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use switchback_tests::server::{ADMIN, program};
-use switchback_tests::{Api, Backend, Server, eventually, on_both};
+use switchback_tests::{Api, Backend, Server, on_both, shop};
 
 /// Changes, deletes and inserts rows of two tables, one referring to the other, and flags, one of them twice.
 const CHANGE: &str = "\
@@ -53,25 +53,12 @@ const TABLES: [&str; 4] = [
 ];
 
 async fn serve(backend: &Backend) -> (Server, Api) {
-    let runbooks = backend.folder.path().join("runbooks");
-    std::fs::create_dir_all(runbooks.join("sql")).unwrap();
-    std::fs::write(runbooks.join("change.yaml"), CHANGE).unwrap();
-    std::fs::write(runbooks.join("sql/change.sql"), SQL).unwrap();
-    let variables = [
-        ("SWITCHBACK_RUNBOOKS_DIR", runbooks.display().to_string()),
-        ("SHOP_DATABASE_URL", backend.address()),
-    ];
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let server = Server::start_on(backend, "127.0.0.1:0", &variables);
-    let api = server.api();
-    let settings =
-        json!({"name": "shop", "credentials": "env:SHOP_DATABASE_URL", "access": "read_write"});
-    api.put("/api/v1/data-sources/shop", json!({"settings": settings, "reason": "to change it"}))
-        .await;
+    let files = [("change.yaml", CHANGE), ("sql/change.sql", SQL)];
+    let opened = shop::open(backend, "shop", &files).await;
     for statement in TABLES {
         backend.tamper(statement).await;
     }
-    (server, api)
+    opened
 }
 
 /// What a command prints.
@@ -87,28 +74,15 @@ fn cli(server: &Server, args: &[&str]) -> String {
     format!("{out}{error}")
 }
 
-async fn end_of(api: &Api, run: &Value) -> Value {
-    let id = run["id"].as_str().unwrap().to_owned();
-    eventually("the run ends", || async {
-        let detail = api.get(&format!("/api/v1/runs/{id}")).await;
-        let over = detail["run"]["finished_at"].is_number() || detail["state"] == "parked";
-        over.then_some(detail)
-    })
-    .await
-}
-
 async fn play(api: &Api, fail: bool) -> Value {
-    let body =
-        json!({"environment": "staging", "reason": "to see it change", "inputs": {"fail": fail}});
-    let run = api.post("/api/v1/playbooks/change/runs", body).await;
-    end_of(api, &run).await
+    shop::play(api, "change", &json!({"fail": fail})).await
 }
 
 async fn undo(api: &Api, run: &Value, force: bool) -> Value {
     let path = format!("/api/v1/runs/{}/undo", run["run"]["id"].as_str().unwrap());
     let started =
         api.post(&path, json!({"reason": "it was the wrong moment", "force": force})).await;
-    end_of(api, &started).await
+    shop::end_of(api, &started).await
 }
 
 /// Every row of both tables.

@@ -67,8 +67,12 @@ impl StepKind for Kind {
             force: fields.any("force").is_some() && fields.bool("force")?,
         };
         let when = if params.side == Side::Before { "before" } else { "after" };
-        let does =
-            format!("Put rows of `{}` back as they were {when} {}", params.source, params.of);
+        let of = params.of.trim_start_matches("sb-").trim_end_matches("-do");
+        let of = match of.split_once('-') {
+            Some((run, step)) => format!("step {step} of {run}"),
+            None => of.to_owned(),
+        };
+        let does = format!("Put rows of `{}` back as they were {when} {of}", params.source);
         let undoes = format!("Put the rows of `{}` back as they are now", params.source);
         Ok(Resolved { undoes, timeout_ms: 60_000, ..Resolved::new(&params, does) })
     }

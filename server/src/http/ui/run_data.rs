@@ -38,7 +38,11 @@ pub fn lines(detail: &RunDetail) -> Vec<DataLine> {
             names: names(&detail.log, &row_id),
             parked: parked == Some(row_id.as_str()),
             row_id,
-            says: seen.says,
+            // What holds says the rule again; only the figures are news.
+            says: match seen.says.strip_prefix(rule.says().as_str()) {
+                Some(figures) => figures.trim().trim_matches(['(', ')']).to_owned(),
+                None => seen.says.clone(),
+            },
         }
     };
     detail.plan.preserve.iter().map(line).collect()

@@ -313,12 +313,15 @@ fn output(detail: &Value) -> String {
     if let (Some(acked), Some(connected)) = (number("acked"), number("connected")) {
         parts.push(format!("{} of {} clients", words::number(acked), words::number(connected)));
     }
-    for key in ["says", "incident", "id", "status", "notice"] {
+    for key in ["incident", "id", "status", "notice"] {
         match map.get(key) {
             Some(Value::String(text)) => parts.push(text.clone()),
             Some(Value::Number(count)) => parts.push(format!("{key} {count}")),
             _ => {}
         }
+    }
+    if let (true, Some(says)) = (parts.is_empty(), map.get("says").and_then(Value::as_str)) {
+        parts.push(says.replace('`', ""));
     }
     parts.join(" · ")
 }
