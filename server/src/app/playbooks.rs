@@ -331,6 +331,12 @@ impl App {
             .collect();
         let view = RunView::of(&plan, &entries);
         let state = view.state(&plan);
+        // The run may have ended between the two reads; its last row and its end are one transaction.
+        let run = if state.is_over() && run.finished_at.is_none() {
+            self.store.get_run(id).await?
+        } else {
+            run
+        };
         let incidents = self.store.list_incidents_of_run(id).await?;
         let incidents = incidents.into_iter().map(|incident| incident.id).collect();
         Ok(RunDetail { run, plan, view, state, log, incidents })
