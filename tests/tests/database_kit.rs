@@ -1,6 +1,7 @@
 //! The database kit: flags that SQL reads, a bypass that puts back exactly what it found, sessions that come back, and steps
 //! that take themselves back. The schema is one like Supabase's, on a real PostgreSQL.
 
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 use switchback_tests::{Api, Backend, Server, eventually, on_both, shop};
 
@@ -182,6 +183,14 @@ async fn the_database_is_opened_and_put_back_exactly() {
 
     assert_eq!(undone["state"], "succeeded", "{undone}");
     assert_eq!(backend.ask(STATE).await, before, "exactly what was found is put back");
+    let path = format!("/api/v1/runs/{}/undo", undo["id"].as_str().unwrap());
+    let again = api.send(Method::POST, &path, Some(json!({"reason": "open it again"}))).await;
+    assert_eq!(
+        again.status,
+        StatusCode::CONFLICT,
+        "opening needs its approvals again: {}",
+        again.body
+    );
     until(
         &backend,
         "SELECT CASE WHEN switchback.flag_enabled('auth_bypass') THEN 'on' ELSE 'off' END",

@@ -47,6 +47,22 @@ impl App {
         self.invert_part(who, id, Which::All).await
     }
 
+    /// What took a dangerous or expiring step back would, taken back itself, do that step again without its approval and its
+    /// end. That is for the playbook, which has both.
+    async fn must_not_reopen(&self, run: &RunRow) -> Result<(), AppError> {
+        let Some(first) = &run.undoes else { return Ok(()) };
+        let first = self.store.get_run(first).await?;
+        let plan: Plan =
+            serde_json::from_str(&first.plan).map_err(|e| AppError::Internal(Box::new(e)))?;
+        if plan.steps.iter().any(|step| step.danger || step.expires_ms.is_some()) {
+            return Err(AppError::Refused(format!(
+                "this run took back dangerous or expiring steps; to do them again, run `{}`, with its approvals",
+                first.playbook
+            )));
+        }
+        Ok(())
+    }
+
     async fn invert_part(
         &self,
         who: &Who,
@@ -58,6 +74,7 @@ impl App {
             let message = "this run is not over; cancel it instead, which takes back what it did";
             return Err(AppError::Refused(message.to_owned()));
         }
+        self.must_not_reopen(&detail.run).await?;
         let entries: Vec<Entry> = detail
             .log
             .iter()
