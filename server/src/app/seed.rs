@@ -62,6 +62,9 @@ impl App {
                 description: description.to_owned(),
                 status: ComponentStatus::Operational,
                 position: position as i64,
+                group: None,
+                only_show_if_degraded: false,
+                created_at: self.clock.now(),
                 updated_at: 0,
             };
             self.store.put_component(&component, &self.stamp(&system, "first start")).await?;

@@ -1,4 +1,4 @@
-//! Incidents, their updates, and the components that they touch.
+//! Incidents and their updates.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use switchback_core::model::Millis;
 
 use crate::Store;
 use crate::changes::{Entry, Stamp};
+use crate::components::{self, ComponentStatus};
 use crate::db::{Row, Tx, json, params, sql, word};
 use crate::error::{StoreError, not_found};
 
@@ -26,11 +27,6 @@ sql! {
                      VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (dedupe_key) DO NOTHING";
     UPDATES = "SELECT * FROM incident_updates WHERE incident_id = $1 ORDER BY id DESC";
     UPDATES_SINCE = "SELECT * FROM incident_updates WHERE created_at >= $1 ORDER BY id DESC";
-    COMPONENTS = "SELECT * FROM components ORDER BY position, key";
-    PUT_COMPONENT = "INSERT INTO components (key, name, description, status, position, updated_at) \
-                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (key) DO UPDATE SET name = excluded.name, \
-                     description = excluded.description, position = excluded.position";
-    SET_COMPONENT = "UPDATE components SET status = $2, updated_at = $3 WHERE key = $1";
 }
 
 /// How an incident goes, as Statuspage names it.
@@ -78,41 +74,6 @@ pub enum Impact {
     Major,
     /// Nobody can.
     Critical,
-}
-
-/// How a component is.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum ComponentStatus {
-    /// As it should be.
-    Operational,
-    /// Being worked on, as announced.
-    UnderMaintenance,
-    /// Slow or flaky.
-    DegradedPerformance,
-    /// Some of it does not work.
-    PartialOutage,
-    /// It does not work.
-    MajorOutage,
-}
-
-/// A part of the app that people know by name.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
-pub struct Component {
-    /// Its permanent name.
-    pub key: String,
-    /// What people call it.
-    pub name: String,
-    /// What it is.
-    pub description: String,
-    /// How it is.
-    pub status: ComponentStatus,
-    /// Where it stands in lists.
-    pub position: i64,
-    /// Since when it is so.
-    pub updated_at: Millis,
 }
 
 /// An incident with all its updates, newest first.
@@ -231,19 +192,6 @@ async fn with_updates(tx: &mut Tx, row: &Row) -> Result<Incident, StoreError> {
     Ok(incident)
 }
 
-async fn set_components(
-    tx: &mut Tx,
-    components: &BTreeMap<String, ComponentStatus>,
-    at: Millis,
-) -> Result<(), StoreError> {
-    for (key, status) in components {
-        if tx.execute(SET_COMPONENT, params![key, word(status)?, at]).await? == 0 {
-            return Err(not_found("component", key));
-        }
-    }
-    Ok(())
-}
-
 impl Store {
     /// Opens an incident, with its first update and its components moved, in one transaction.
     pub async fn open_incident(
@@ -279,7 +227,7 @@ impl Store {
             &by.actor,
         ];
         tx.execute(INSERT_UPDATE, update).await?;
-        set_components(&mut tx, &new.components, by.at).await?;
+        components::move_in(&mut tx, &new.components, by.at).await?;
         let row = tx.one(FIND, params![&new.id]).await?;
         let row = row.ok_or_else(|| not_found("incident", &new.id))?;
         let incident = with_updates(&mut tx, &row).await?;
@@ -335,7 +283,7 @@ impl Store {
                 }
             }
         }
-        set_components(&mut tx, &now, by.at).await?;
+        components::move_in(&mut tx, &now, by.at).await?;
         let row = tx.one(FIND, params![id]).await?.ok_or_else(|| not_found("incident", id))?;
         let incident = with_updates(&mut tx, &row).await?;
         let entry = Entry {
@@ -398,66 +346,5 @@ impl Store {
         since: Millis,
     ) -> Result<Vec<IncidentUpdate>, StoreError> {
         self.db.all(UPDATES_SINCE, params![since]).await?.iter().map(read_update).collect()
-    }
-
-    /// All components, in their order.
-    pub async fn list_components(&self) -> Result<Vec<Component>, StoreError> {
-        let rows = self.db.all(COMPONENTS, vec![]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Component {
-                    key: row.text("key")?,
-                    name: row.text("name")?,
-                    description: row.text("description")?,
-                    status: row.word("status")?,
-                    position: row.int("position")?,
-                    updated_at: row.int("updated_at")?,
-                })
-            })
-            .collect()
-    }
-
-    /// Makes a component or changes its texts; its status stays.
-    pub async fn put_component(&self, component: &Component, by: &Stamp) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
-        let Component { key, name, description, status, position, .. } = component;
-        let params = params![key, name, description, word(status)?, *position, by.at];
-        tx.execute(PUT_COMPONENT, params).await?;
-        let entry = Entry {
-            environment: None,
-            revision: None,
-            kind: "component",
-            subject: key,
-            action: "put",
-            before: None,
-            after: Some(json(component)?),
-        };
-        tx.log(by, 0, entry).await?;
-        tx.announce("status").await?;
-        tx.commit().await
-    }
-
-    /// Says how a component is, outside an incident.
-    pub async fn set_component_status(
-        &self,
-        key: &str,
-        status: ComponentStatus,
-        by: &Stamp,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
-        let one = BTreeMap::from([(key.to_owned(), status)]);
-        set_components(&mut tx, &one, by.at).await?;
-        let entry = Entry {
-            environment: None,
-            revision: None,
-            kind: "component",
-            subject: key,
-            action: "status",
-            before: None,
-            after: Some(json(&one)?),
-        };
-        tx.log(by, 0, entry).await?;
-        tx.announce("status").await?;
-        tx.commit().await
     }
 }

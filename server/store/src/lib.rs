@@ -7,6 +7,7 @@
 mod automation;
 mod backups;
 mod changes;
+mod components;
 mod data_sources;
 mod db;
 mod drills;
@@ -35,6 +36,7 @@ mod visits;
 pub use automation::{AutomationOff, Gate, Once, ScheduleRow};
 pub use backups::BackupRow;
 pub use changes::{Change, ChangeFilter, Stamp};
+pub use components::{Component, ComponentMoves, ComponentStatus};
 pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};
 pub use drills::DrillRow;
@@ -43,10 +45,7 @@ pub use error::StoreError;
 pub use flags::{ChangedFlag, FlagRecord, FlagRow, NewFlag, RestoredFlag};
 pub use idempotency::Remembered;
 pub use impact::ImpactRow;
-pub use incidents::{
-    Component, ComponentStatus, Impact, Incident, IncidentStatus, IncidentUpdate, NewIncident,
-    NewUpdate,
-};
+pub use incidents::{Impact, Incident, IncidentStatus, IncidentUpdate, NewIncident, NewUpdate};
 pub use migrate::{Opened, open};
 pub use news::Listener;
 pub use nodes::NodeRow;
@@ -95,6 +94,7 @@ impl Store {
             backups::ALL,
             automation::ALL,
             changes::ALL,
+            components::ALL,
             data_sources::ALL,
             drills::ALL,
             environments::ALL,

@@ -33,7 +33,7 @@ macro_rules! steps {
 
 const STEPS: &[Step] = steps![
     1 "0001_init", 2 "0002_visits", 3 "0003_data_sources", 4 "0004_backups", 5 "0005_preserved",
-    6 "0006_reviews", 7 "0007_undoes", 8 "0008_drills"
+    6 "0006_reviews", 7 "0007_undoes", 8 "0008_drills", 9 "0009_incidents"
 ];
 
 struct Step {

@@ -77,6 +77,12 @@ struct ComponentBody {
     description: String,
     #[serde(default)]
     position: i64,
+    /// The group that it stands in.
+    #[serde(default)]
+    group: Option<String>,
+    /// The status page shows it only while it is not operational.
+    #[serde(default)]
+    only_show_if_degraded: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -137,10 +143,20 @@ async fn put_component(
     path: Path<String>,
     body: Json<ComponentBody>,
 ) -> Answer<Component> {
-    let ComponentBody { name, description, position } = body.into_inner();
-    let (status, updated_at) = (ComponentStatus::Operational, app.clock.now());
-    let component =
-        Component { key: path.into_inner(), name, description, status, position, updated_at };
+    let ComponentBody { name, description, position, group, only_show_if_degraded } =
+        body.into_inner();
+    let now = app.clock.now();
+    let component = Component {
+        key: path.into_inner(),
+        name,
+        description,
+        status: ComponentStatus::Operational,
+        position,
+        group,
+        only_show_if_degraded,
+        created_at: now,
+        updated_at: now,
+    };
     app.put_component(&caller.0, component.clone()).await?;
     let all = app.list_components(&caller.0).await?;
     Ok(Json(all.into_iter().find(|kept| kept.key == component.key).unwrap_or(component)))

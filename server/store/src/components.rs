@@ -1,0 +1,157 @@
+//! Components: the parts of the app that people know by name, in groups, and how each was over time.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use switchback_core::model::Millis;
+
+use crate::Store;
+use crate::changes::{Entry, Stamp};
+use crate::db::{Row, Tx, json, params, sql, word};
+use crate::error::{StoreError, not_found};
+
+sql! {
+    LIST = "SELECT * FROM components ORDER BY position, key";
+    FIND = "SELECT * FROM components WHERE key = $1";
+    PUT = "INSERT INTO components (key, name, description, status, position, group_key, only_show_if_degraded, \
+           created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (key) DO UPDATE SET \
+           name = excluded.name, description = excluded.description, position = excluded.position, \
+           group_key = excluded.group_key, only_show_if_degraded = excluded.only_show_if_degraded";
+    SET_STATUS = "UPDATE components SET status = $2, updated_at = $3 WHERE key = $1";
+    REMEMBER = "INSERT INTO component_states (component, at, status) VALUES ($1, $2, $3) \
+                ON CONFLICT (component, at) DO UPDATE SET status = excluded.status";
+}
+
+/// How a component is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ComponentStatus {
+    /// As it should be.
+    Operational,
+    /// Being worked on, as announced.
+    UnderMaintenance,
+    /// Slow or flaky.
+    DegradedPerformance,
+    /// Some of it does not work.
+    PartialOutage,
+    /// It does not work.
+    MajorOutage,
+}
+
+/// A part of the app that people know by name.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
+pub struct Component {
+    /// Its permanent name.
+    pub key: String,
+    /// What people call it.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// How it is.
+    pub status: ComponentStatus,
+    /// Where it stands in lists.
+    pub position: i64,
+    /// The group that it stands in.
+    pub group: Option<String>,
+    /// The status page shows it only while it is not operational.
+    pub only_show_if_degraded: bool,
+    /// Since when it is known, in UTC milliseconds.
+    pub created_at: Millis,
+    /// Since when its status is so, in UTC milliseconds.
+    pub updated_at: Millis,
+}
+
+/// What became of a component in one update: before and after.
+pub type ComponentMoves = BTreeMap<String, (ComponentStatus, ComponentStatus)>;
+
+fn read(row: &Row) -> Result<Component, StoreError> {
+    Ok(Component {
+        key: row.text("key")?,
+        name: row.text("name")?,
+        description: row.text("description")?,
+        status: row.word("status")?,
+        position: row.int("position")?,
+        group: row.opt_text("group_key")?,
+        only_show_if_degraded: row.bool("only_show_if_degraded")?,
+        created_at: row.int("created_at")?,
+        updated_at: row.int("updated_at")?,
+    })
+}
+
+/// Moves components, and remembers since when; those that are so already keep their time. Returns which moved.
+pub(crate) async fn move_in(
+    tx: &mut Tx,
+    components: &BTreeMap<String, ComponentStatus>,
+    at: Millis,
+) -> Result<ComponentMoves, StoreError> {
+    let mut moved = ComponentMoves::new();
+    for (key, status) in components {
+        let row = tx.one(FIND, params![key]).await?;
+        let before = read(&row.ok_or_else(|| not_found("component", key))?)?.status;
+        if before != *status {
+            tx.execute(SET_STATUS, params![key, word(status)?, at]).await?;
+            tx.execute(REMEMBER, params![key, at, word(status)?]).await?;
+            moved.insert(key.clone(), (before, *status));
+        }
+    }
+    Ok(moved)
+}
+
+impl Store {
+    /// All components, in their order.
+    pub async fn list_components(&self) -> Result<Vec<Component>, StoreError> {
+        self.db.all(LIST, vec![]).await?.iter().map(read).collect()
+    }
+
+    /// Makes a component or changes its texts and place; its status stays.
+    pub async fn put_component(&self, component: &Component, by: &Stamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let Component { key, name, description, status, position, group, .. } = component;
+        let before = tx.one(FIND, params![key]).await?.as_ref().map(read).transpose()?;
+        let hides = component.only_show_if_degraded;
+        let params = params![key, name, description, word(status)?, *position, group, hides, by.at];
+        tx.execute(PUT, params).await?;
+        if before.is_none() {
+            tx.execute(REMEMBER, params![key, by.at, word(status)?]).await?;
+        }
+        let entry = Entry {
+            environment: None,
+            revision: None,
+            kind: "component",
+            subject: key,
+            action: "put",
+            before: before.as_ref().map(json).transpose()?,
+            after: Some(json(component)?),
+        };
+        tx.log(by, 0, entry).await?;
+        tx.announce("status").await?;
+        tx.commit().await
+    }
+
+    /// Says how a component is, outside an incident.
+    pub async fn set_component_status(
+        &self,
+        key: &str,
+        status: ComponentStatus,
+        by: &Stamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let one = BTreeMap::from([(key.to_owned(), status)]);
+        let moved = move_in(&mut tx, &one, by.at).await?;
+        let before = moved.iter().map(|(key, (was, _))| (key, was)).collect::<BTreeMap<_, _>>();
+        let entry = Entry {
+            environment: None,
+            revision: None,
+            kind: "component",
+            subject: key,
+            action: "status",
+            before: Some(json(&before)?),
+            after: Some(json(&one)?),
+        };
+        tx.log(by, 0, entry).await?;
+        tx.announce("status").await?;
+        tx.commit().await
+    }
+}
