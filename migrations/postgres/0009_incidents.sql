@@ -46,10 +46,16 @@ CREATE TABLE incident_templates (
 -- Where messages go.
 CREATE TABLE channels (
     key TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL,
     settings TEXT NOT NULL,
     disabled_why TEXT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
+);
+CREATE TABLE channel_topics (
+    channel TEXT NOT NULL REFERENCES channels (key),
+    topic TEXT NOT NULL,
+    PRIMARY KEY (topic, channel)
 );
 -- Who asked for news of incidents.
 CREATE TABLE subscribers (

@@ -10,3 +10,5 @@ pub mod formats;
 pub mod http;
 pub mod live;
 pub mod metrics;
+pub mod notify;
+pub(crate) mod outgoing;

@@ -24,6 +24,13 @@ pub struct Outcome {
     pub outcome: String,
 }
 
+/// What became of an attempt to send a message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeliveryLabel {
+    channel: String,
+    outcome: &'static str,
+}
+
 /// A class of HTTP answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StatusClass {
@@ -48,6 +55,7 @@ pub struct Metrics {
     pub http: Family<StatusClass, Counter>,
     /// Ended runs.
     pub runs: Family<Outcome, Counter>,
+    deliveries: Family<DeliveryLabel, Counter>,
     connected: Family<InEnvironment, Gauge>,
     acked: Family<InEnvironment, Gauge>,
     revision: Family<InEnvironment, Gauge>,
@@ -68,6 +76,7 @@ impl Metrics {
             ack_seconds: Histogram::new(buckets),
             http: Family::default(),
             runs: Family::default(),
+            deliveries: Family::default(),
             connected: Family::default(),
             acked: Family::default(),
             revision: Family::default(),
@@ -90,12 +99,19 @@ impl Metrics {
         );
         r.register("http_responses", "HTTP answers by class", all.http.clone());
         r.register("runs", "Ended playbook runs by outcome", all.runs.clone());
+        r.register("deliveries", "Attempts to send messages by outcome", all.deliveries.clone());
         r.register("clients_connected", "Clients connected to the cluster", all.connected.clone());
         r.register("clients_acked", "Clients that have the newest revision", all.acked.clone());
         r.register("environment_revision", "Newest revision known here", all.revision.clone());
         r.register("database_up", "1 while the database answers", all.database_up.clone());
         r.register("incidents_open", "Incidents that are not resolved", all.open_incidents.clone());
         all
+    }
+
+    /// Counts an attempt to send a message.
+    pub fn count_delivery(&self, channel: &str, outcome: &'static str) {
+        let label = DeliveryLabel { channel: channel.to_owned(), outcome };
+        self.deliveries.get_or_create(&label).inc();
     }
 
     /// The figures as Prometheus reads them.

@@ -22,6 +22,7 @@ pub mod problem;
 pub mod read;
 mod require;
 pub mod runner;
+pub mod says;
 pub mod schedule;
 pub mod standing;
 pub mod state;

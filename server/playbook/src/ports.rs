@@ -11,6 +11,7 @@ use switchback_core::model::{FlagState, Millis, Revision, ValueType};
 use crate::backups::Backups;
 use crate::journal::{Journal, Lease, NewEntry};
 use crate::preserve::Preserve;
+use crate::says::Says;
 
 /// Why a port did not do what it was asked; each variant needs a different reaction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +123,12 @@ pub struct IncidentText {
     pub status: String,
     /// Components and what becomes of them, such as `auth` → `major_outage`.
     pub components: BTreeMap<String, String>,
+    /// What other channels say.
+    #[serde(default, skip_serializing_if = "Says::is_empty")]
+    pub says: Says,
+    /// Who is told: `page`, `in_app`, `subscribers`, kinds of channels or their keys; empty: everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<String>,
 }
 
 /// Incidents and the status page. Every call carries a key: the same key twice is done once.
@@ -148,6 +155,19 @@ pub trait Incidents: Send + Sync {
     /// Posts an update; `text.status` moves the incident (`resolved` resolves it). An empty title
     /// leaves the title as it is.
     async fn update(&self, key: &str, id: &str, text: &IncidentText) -> Result<(), PortError>;
+
+    /// Sets components outside an incident, once per key. Returns what they were before the first time.
+    async fn set_components(
+        &self,
+        key: &str,
+        components: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, PortError>;
+
+    /// How components are; those that are not known are absent.
+    async fn components(&self) -> Result<BTreeMap<String, String>, PortError>;
+
+    /// How many subscribers would be told of this.
+    async fn reached(&self, text: &IncidentText) -> Result<u64, PortError>;
 }
 
 /// A message shown inside the apps, by their SDK.
@@ -163,11 +183,36 @@ pub struct Notice {
     pub expires_at: Millis,
 }
 
+/// A message to the team's channels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// The kind of channel: `slack`, `discord`, `pagerduty`, `webhook` or `email`.
+    pub kind: String,
+    /// One channel's key; every channel of the kind when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// One line.
+    pub title: String,
+    /// The message.
+    pub message: String,
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+}
+
 /// Messages to the apps.
 #[async_trait]
 pub trait Notices: Send + Sync {
     /// Posts a notice once per key.
     async fn post(&self, key: &str, environment: &str, notice: &Notice) -> Result<(), PortError>;
+
+    /// Hands a message to the outbox once per key. Returns the keys of the channels that it goes to.
+    ///
+    /// # Errors
+    /// [`PortError::NotFound`] when there is no such channel, or none of this kind.
+    async fn announce(&self, key: &str, said: &Announcement) -> Result<Vec<String>, PortError>;
+
+    /// The channels that a message would go to; errors as [`Notices::announce`].
+    async fn recipients(&self, said: &Announcement) -> Result<Vec<String>, PortError>;
 }
 
 /// A question to an address.

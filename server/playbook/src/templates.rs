@@ -8,9 +8,10 @@
 //! components: {auth: major_outage}
 //! placeholders:
 //!   estimated_time: {type: duration, default: 2h}    # text | number | duration
-//! body: |
+//! body: |                          # what the status page says
 //!   Signing in does not work. We expect it back within {estimated_time}.
 //! ```
+//! What other channels say is in [`crate::says`].
 //! A placeholder that is not declared, and a declared one that no text uses, are refused when the file
 //! is read. `{{` and `}}` stand for braces.
 
@@ -22,6 +23,7 @@ use serde_json::Value;
 use crate::ports::IncidentText;
 use crate::problem::{Problem, suggest};
 use crate::read::{Reader, is_name, join};
+use crate::says::{self, Says, escape_html, one_line};
 use crate::units;
 use crate::yaml::{self, Node};
 
@@ -82,8 +84,11 @@ pub struct IncidentTemplate {
     pub components: BTreeMap<String, String>,
     /// The gaps.
     pub placeholders: Vec<Placeholder>,
-    /// The update's text, with placeholders.
+    /// The update's text, with placeholders: what the status page says.
     pub body: String,
+    /// What other channels say, with placeholders.
+    #[serde(skip_serializing_if = "Says::is_empty")]
+    pub says: Says,
 }
 
 impl IncidentTemplate {
@@ -120,9 +125,17 @@ impl IncidentTemplate {
             values.insert(gap.name.as_str(), gap.accept(&given)?);
         }
         let fill = |text: &str| substitute(text, |name| values.get(name).cloned());
+        let says = self.says.map(|text, is_html| {
+            substitute(text, |name| {
+                let value = values.get(name);
+                value.map(|text| if is_html { escape_html(text) } else { text.clone() })
+            })
+        })?;
         Ok(IncidentText {
+            says,
+            notify: Vec::new(),
             template: self.name.clone(),
-            title: fill(&self.title)?,
+            title: one_line(&fill(&self.title)?),
             body: fill(&self.body)?,
             impact: self.impact.clone(),
             status: self.status.clone(),
@@ -193,7 +206,8 @@ impl Library {
 }
 
 fn parse(reader: &mut Reader, root: &Node) -> Option<IncidentTemplate> {
-    let keys = ["name", "title", "impact", "status", "components", "placeholders", "body"];
+    let own = ["name", "title", "impact", "status", "components", "placeholders", "body"];
+    let keys: Vec<&str> = own.into_iter().chain(says::KEYS).collect();
     let map = reader.map(root, "", &keys, &[])?;
     let words = |list: &[&'static str]| list.iter().map(|word| (*word, *word)).collect::<Vec<_>>();
     let template = IncidentTemplate {
@@ -207,16 +221,22 @@ fn parse(reader: &mut Reader, root: &Node) -> Option<IncidentTemplate> {
         components: map.get("components").map(|node| components(reader, node)).unwrap_or_default(),
         placeholders: map.get("placeholders").map(|node| gaps(reader, node)).unwrap_or_default(),
         body: reader.required(map, "", "body", 4_000)?,
+        says: says::parse(reader, map),
     };
     let mut used = Vec::new();
-    for (key, text) in [("title", &template.title), ("body", &template.body)] {
-        let node = map.get(key)?;
+    let own = [("title", template.title.as_str()), ("body", template.body.as_str())];
+    let others = template.says.texts();
+    for (path, text) in own.into_iter().chain(others.into_iter().map(|(path, text, _)| (path, text)))
+    {
+        let mut steps = path.split('.');
+        let node = steps.next().and_then(|key| map.get(key));
+        let node = steps.next().map_or(node, |key| node.and_then(|node| node.get(key)))?;
         let filled = substitute(text, |name| {
             used.push(name.to_owned());
             template.declares(name).then(String::new)
         });
         if let Err(message) = filled {
-            reader.fault(node, key, message, "declare it under `placeholders`");
+            reader.fault(node, path, message, "declare it under `placeholders`");
         }
     }
     for gap in &template.placeholders {

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rust_embed::RustEmbed;
 use switchback_playbook::format::Playbook;
 use switchback_playbook::templates::{IncidentTemplate, Library};
 use switchback_playbook::{Problem, lint};
+use switchback_store::TemplateVersion;
 
 use super::error::AppError;
+use super::incident_templates::KnownTemplate;
 
 /// How files of playbooks and templates end.
 const YAML: &[&str] = &["yaml", "yml"];
@@ -28,14 +31,19 @@ pub struct Catalogue {
     pub playbooks: BTreeMap<String, Playbook>,
     /// Incident templates and SQL files.
     pub templates: Library,
-    /// Files of the operator's folder that were refused, with what is wrong.
+    /// Files of the operator's folder and templates that were refused, with what is wrong.
     pub refused: Vec<(String, Vec<Problem>)>,
+    /// Templates that were written in the console, by their newest version.
+    pub own_templates: Vec<TemplateVersion>,
+    /// The files, by name.
+    texts: Arc<Vec<(String, String)>>,
+    /// Texts of the templates that count.
+    sources: BTreeMap<String, String>,
 }
 
 impl Catalogue {
     /// The shipped files, and those of a folder, which win by name.
     pub fn load(folder: Option<&Path>) -> Result<Self, AppError> {
-        let mut catalogue = Self::default();
         let mut texts: Vec<(String, String)> = Vec::new();
         for name in Shipped::iter() {
             if let Some(file) = Shipped::get(&name) {
@@ -47,32 +55,75 @@ impl Catalogue {
                 texts.extend(read_folder(&folder.join(part), part, endings)?);
             }
         }
-        let (scripts, texts): (Vec<_>, Vec<_>) =
-            texts.into_iter().partition(|(name, _)| name.starts_with("sql/"));
-        for (name, text) in scripts {
-            catalogue.templates.insert_script(&name, text);
+        Ok(Self::build(Arc::new(texts), Vec::new()))
+    }
+
+    /// The same with other templates from the console.
+    pub fn with_templates(&self, own: Vec<TemplateVersion>) -> Self {
+        Self::build(Arc::clone(&self.texts), own)
+    }
+
+    fn build(texts: Arc<Vec<(String, String)>>, own: Vec<TemplateVersion>) -> Self {
+        let mut catalogue = Self::default();
+        let mut playbooks = Vec::new();
+        for (name, text) in texts.iter() {
+            if name.starts_with("sql/") {
+                catalogue.templates.insert_script(name, text.clone());
+            } else if name.starts_with("incidents/") {
+                catalogue.insert_template(name, text);
+            } else {
+                playbooks.push((name, text));
+            }
         }
-        let (templates, playbooks): (Vec<_>, Vec<_>) =
-            texts.into_iter().partition(|(name, _)| name.starts_with("incidents/"));
-        for (name, text) in templates {
-            match IncidentTemplate::parse(&text) {
-                Ok(template) => catalogue.templates.insert(template),
-                Err(problems) => catalogue.refused.push((name, problems)),
+        for version in &own {
+            if let Some(source) = &version.source {
+                catalogue.insert_template(&format!("template {}", version.name), source);
             }
         }
         for (name, text) in playbooks {
-            match lint::load(&text, &catalogue.templates) {
+            match lint::load(text, &catalogue.templates) {
                 Ok((playbook, _)) => {
                     catalogue.playbooks.insert(playbook.name.clone(), playbook);
                 }
-                Err(problems) => catalogue.refused.push((name, problems)),
+                Err(problems) => catalogue.refused.push((name.clone(), problems)),
             }
         }
         for (name, problems) in &catalogue.refused {
             let first = problems.first().map(ToString::to_string).unwrap_or_default();
             tracing::warn!(file = name, "a runbook file is refused: {first}");
         }
-        Ok(catalogue)
+        catalogue.own_templates = own;
+        catalogue.texts = texts;
+        catalogue
+    }
+
+    fn insert_template(&mut self, place: &str, text: &str) {
+        match IncidentTemplate::parse(text) {
+            Ok(template) => {
+                self.sources.insert(template.name.clone(), text.to_owned());
+                self.templates.insert(template);
+            }
+            Err(problems) => self.refused.push((place.to_owned(), problems)),
+        }
+    }
+
+    /// A template with where it comes from.
+    pub fn known(&self, template: &IncidentTemplate) -> KnownTemplate {
+        let own = self.own_templates.iter().find(|version| version.name == template.name);
+        KnownTemplate {
+            template: template.clone(),
+            source: self.sources.get(&template.name).cloned().unwrap_or_default(),
+            version: own.map_or(0, |version| version.version),
+            is_own: own.is_some_and(|version| version.source.is_some()),
+            changed: own.map(|version| (version.created_at, version.created_by.clone())),
+        }
+    }
+
+    /// The first file that is refused here and was not before, with why.
+    pub fn newly_refused(&self, before: &Self) -> Option<String> {
+        let known: Vec<&String> = before.refused.iter().map(|(name, _)| name).collect();
+        let (name, problems) = self.refused.iter().find(|(name, _)| !known.contains(&name))?;
+        Some(format!("{name}: {}", problems.first().map(ToString::to_string).unwrap_or_default()))
     }
 
     /// A playbook by name; the error names the nearest.

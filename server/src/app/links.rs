@@ -199,11 +199,18 @@ impl App {
     }
 
     async fn link_mac(&self, payload: &[u8]) -> Result<Hmac<Sha256>, AppError> {
-        let secret = self.store.meta_or_put(SECRET, &ids::secret()).await?;
+        Ok(self.mac_for(PURPOSE).await?.chain_update(payload))
+    }
+
+    /// An HMAC whose key is derived for one purpose from the secret that all nodes share.
+    pub(super) async fn mac_for(&self, purpose: &[u8]) -> Result<Hmac<Sha256>, AppError> {
+        let secret = self.link_secret.get_or_try_init(async || {
+            self.store.meta_or_put(SECRET, &ids::secret()).await
+        });
+        let secret = secret.await?;
         let failed = |_| AppError::Internal("a key of any length is good".into());
         let root = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(failed)?;
-        let key = root.chain_update(PURPOSE).finalize().into_bytes();
-        let mac = Hmac::<Sha256>::new_from_slice(&key).map_err(failed)?;
-        Ok(mac.chain_update(payload))
+        let key = root.chain_update(purpose).finalize().into_bytes();
+        Hmac::<Sha256>::new_from_slice(&key).map_err(failed)
     }
 }

@@ -1,6 +1,7 @@
 //! Use cases by noun. Permission, audit and broadcast live here once; API, pages, CLI and playbook
 //! steps all come through.
 
+mod announcements;
 pub mod approvals;
 pub mod automation;
 pub mod backups;
@@ -8,6 +9,7 @@ pub mod brake;
 pub mod break_glass;
 pub mod bulk;
 pub mod catalogue;
+pub mod channels;
 pub mod clients;
 pub mod compare;
 pub mod contexts;
@@ -21,20 +23,23 @@ pub mod flags;
 pub mod forecast;
 pub mod ids;
 pub mod impact;
+pub mod incident_templates;
 pub mod incidents;
 pub mod links;
 pub mod log;
 pub mod mirror;
 pub mod moments;
-pub(crate) mod outgoing;
+mod outbox;
 pub mod playbooks;
 pub mod ports;
+mod postmortem;
 pub mod report;
 mod schedules;
 pub mod seed;
 pub mod segments;
 pub mod sources;
 pub mod status_page;
+pub mod subscribers;
 pub mod tasks;
 pub mod tokens;
 pub mod undo;
@@ -52,12 +57,15 @@ use arc_swap::ArcSwap;
 use switchback_store::{Environment, Store, StoreError};
 use tokio::sync::{Notify, Semaphore};
 
+pub use announcements::Reach;
 pub use error::{AppError, Wrong};
 pub use who::{EVERYWHERE, Who, role_name};
 
 use crate::config::Config;
 use crate::live::{Hub, News};
 use crate::metrics::Metrics;
+use crate::notify::Mailer;
+pub(crate) use crate::outgoing;
 use brake::Brake;
 use catalogue::Catalogue;
 use emergency::EmergencyJournal;
@@ -93,7 +101,10 @@ pub struct App {
     pub(crate) emergency: EmergencyJournal,
     pub(crate) sessions: SessionCache,
     pub(crate) sources: sources::Sources,
-    pub(crate) circuits: outgoing::Circuits,
+    pub(crate) circuits: Arc<outgoing::Circuits>,
+    pub(crate) outbox: outbox::Outbox,
+    pub(crate) link_secret: tokio::sync::OnceCell<String>,
+    pub(crate) mailer: Option<Mailer>,
     pub(crate) mirrors: mirror::Mirrors,
     pub(crate) copies: drills::Copies,
     pub(crate) visits: visits::Seen,
@@ -123,6 +134,8 @@ impl App {
         let ids = Ids::new(Arc::clone(&clock));
         let node = ids.next("node");
         let hub = Hub::new(node, store.clone(), Arc::clone(&clock), config.stream.clone());
+        let mailer = Mailer::new(&config.mail)
+            .map_err(|why| AppError::invalid("mail", why))?;
         let catalogue = Catalogue::load(config.runbooks_dir.as_deref())?;
         let app = Arc::new(Self {
             hub: Arc::new(hub),
@@ -137,7 +150,10 @@ impl App {
             sessions: SessionCache::default(),
             brake: SignInBrake::new(config.sign_in.free_attempts),
             sources: sources::Sources::default(),
-            circuits: outgoing::Circuits::default(),
+            circuits: Arc::default(),
+            outbox: outbox::Outbox::default(),
+            link_secret: tokio::sync::OnceCell::new(),
+            mailer,
             mirrors: mirror::Mirrors::default(),
             copies: drills::Copies::default(),
             visits: visits::Seen::default(),
@@ -162,6 +178,7 @@ impl App {
     pub async fn warm_up(&self) -> Result<(), StoreError> {
         self.reconcile_kills().await?;
         self.recheck_tokens().await?;
+        self.refresh_templates().await?;
         for environment in self.store.list_environments().await? {
             self.remember_environment(&environment);
             self.hub.feed(&environment.key, None).await?;

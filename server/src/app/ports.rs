@@ -4,27 +4,24 @@
 mod http;
 mod preservation;
 mod sources;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use switchback_core::model::{FlagState, Millis, Revision};
-use switchback_core::wire;
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::ports::{
-    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, IncidentText, Incidents, Notice,
-    Notices, PortError, Progress, World,
+    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, PortError, Progress, World,
 };
 use switchback_playbook::state::RunState;
 use switchback_store::{self as store, RunRow, StoreError};
 
 use super::App;
 use super::error::AppError;
-use super::incidents::{IncidentDraft, UpdateDraft};
 use super::who::Who;
 use crate::live::News;
 
@@ -32,8 +29,6 @@ pub(super) use self::sources::source_error;
 
 /// What stands before a data source's name where its copy in a drill is meant.
 const IN_DRILL: &str = "drill of ";
-/// The incident that a drill opens: none, since the status page is real.
-const NO_INCIDENT: &str = "drill";
 
 /// The ports of one run; of a dry run when `run` is `None`.
 pub(super) struct Ports {
@@ -283,90 +278,6 @@ impl Convergence for Ports {
         let found = self.app.hub.convergence(environment, revision);
         let crate::live::Convergence { revision, connected, acked, .. } = found;
         Ok(Converged { revision, connected, acked })
-    }
-}
-
-fn word<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, PortError> {
-    serde_json::from_value(Value::String(text.to_owned()))
-        .map_err(|_| PortError::Refused(format!("`{text}` is not a {what}")))
-}
-
-fn words<T: DeserializeOwned>(
-    what: &str,
-    texts: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, T>, PortError> {
-    texts.iter().map(|(key, text)| Ok((key.clone(), word(what, text)?))).collect()
-}
-
-#[async_trait]
-impl Incidents for Ports {
-    async fn open(
-        &self,
-        key: &str,
-        _environment: &str,
-        text: &IncidentText,
-    ) -> Result<String, PortError> {
-        if self.drill().is_some() {
-            return Ok(NO_INCIDENT.to_owned());
-        }
-        let draft = IncidentDraft {
-            name: text.title.clone(),
-            status: word("status", &text.status)?,
-            impact: word("impact", &text.impact)?,
-            components: words("component status", &text.components)?,
-            body: text.body.clone(),
-            template: Some(text.template.clone()),
-        };
-        let opened = self.app.open_incident(&self.who(), draft, Some(key.to_owned())).await;
-        Ok(opened.map_err(app_error)?.id)
-    }
-
-    async fn find_by_key(&self, key: &str) -> Result<Option<String>, PortError> {
-        let found = self.app.store.find_incident_by_key(key).await.map_err(port_error)?;
-        Ok(found.map(|incident| incident.id))
-    }
-
-    async fn find_open(
-        &self,
-        _environment: &str,
-        template: &str,
-    ) -> Result<Option<String>, PortError> {
-        if self.drill().is_some() {
-            return Ok(Some(NO_INCIDENT.to_owned()));
-        }
-        let found = self.app.store.find_open_incident(template).await.map_err(port_error)?;
-        Ok(found.map(|incident| incident.id))
-    }
-
-    async fn update(&self, key: &str, id: &str, text: &IncidentText) -> Result<(), PortError> {
-        if self.drill().is_some() {
-            return Ok(());
-        }
-        let draft = UpdateDraft {
-            status: word("status", &text.status)?,
-            body: text.body.clone(),
-            components: words("component status", &text.components)?,
-        };
-        let updated = self.app.update_incident(&self.who(), id, draft, Some(key.to_owned())).await;
-        updated.map(drop).map_err(app_error)
-    }
-}
-
-#[async_trait]
-impl Notices for Ports {
-    async fn post(&self, key: &str, environment: &str, notice: &Notice) -> Result<(), PortError> {
-        let notice = wire::Notice {
-            id: key.to_owned(),
-            severity: notice.severity.clone(),
-            title: notice.title.clone(),
-            message: notice.message.clone(),
-            at: self.app.clock.now(),
-            expires_at: Some(notice.expires_at),
-        };
-        let by = self.app.stamp(&self.who(), "");
-        self.app.store.send_notice(environment, &notice, &by).await.map_err(port_error)?;
-        self.app.announce(News::Notice(environment.to_owned())).await;
-        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use switchback_core::model::Millis;
-use switchback_store::{Component, ComponentStatus, Impact, Incident, Store, StoreError};
+use switchback_store::{Audience, Component, ComponentStatus, Impact, Incident, Store, StoreError};
 
 use crate::config::{Config, StatusPage};
 
@@ -57,7 +57,7 @@ impl StatusBoard {
     /// Reads the state anew.
     pub async fn refresh(&self, store: &Store, now: Millis) -> Result<(), StoreError> {
         let components = store.list_components().await?;
-        let incidents = store.list_incidents(false, None, HISTORY_MAX).await?;
+        let incidents = store.list_incidents(false, Some(Audience::Public), None, HISTORY_MAX).await?;
         self.current.store(Arc::new(Board { components, incidents, read_at: now }));
         Ok(())
     }

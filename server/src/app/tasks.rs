@@ -11,6 +11,7 @@ use crate::live::listener;
 const RESTART_MIN: Duration = Duration::from_millis(200);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 const WRITE_USAGE_EVERY: Duration = Duration::from_secs(10);
+const LOOK_AT_PLANS_EVERY: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// How often each task had to be restarted.
@@ -38,6 +39,15 @@ impl App {
         app.supervise("drills", super::App::schedule_drills);
         app.supervise("mirrors", super::App::keep_mirrors);
         app.supervise("schedules", super::App::run_schedules);
+        app.supervise("outbox", super::App::send_messages);
+        app.supervise("planned", |app| async move {
+            loop {
+                tokio::time::sleep(LOOK_AT_PLANS_EVERY).await;
+                if let Err(error) = app.move_planned().await {
+                    tracing::warn!(error = %error, "planned work could not be moved");
+                }
+            }
+        });
         app.supervise("usage", |app| async move {
             loop {
                 tokio::time::sleep(WRITE_USAGE_EVERY).await;

@@ -110,6 +110,8 @@ impl App {
             self.store.forget_impact(now - KEEP_MS).await?;
             self.store.delete_expired_sessions(now).await?;
             self.store.sweep_preserved(now - KEEP_MS).await?;
+            self.store.sweep_outbox(now - KEEP_MS).await?;
+            self.store.sweep_subscribers(now - super::subscribers::PENDING_MS).await?;
             self.store.forget_keys(now - 86_400_000).await
         };
         if let Err(error) = swept.await {

@@ -96,7 +96,9 @@ pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
         hints.push(format!("Console: {}   Status page: {}/status", app.public_url, app.public_url));
     }
     if is_embedded {
-        app.store.release_all_leases().await?; // the lock says that whoever held them is dead
+        // The lock says that whoever held them is dead.
+        app.store.release_all_leases().await?;
+        app.store.release_deliveries().await?;
     }
     app.warm_up().await?;
     app.start_tasks();

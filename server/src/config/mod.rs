@@ -40,6 +40,8 @@ pub struct Config {
     pub compat: Compat,
     /// What playbooks may reach by HTTP.
     pub outgoing: Outgoing,
+    /// The mail server.
+    pub mail: Mail,
     /// Signing in.
     pub sign_in: SignIn,
     /// The public status page.
@@ -79,6 +81,22 @@ impl Default for Drills {
     fn default() -> Self {
         Self { automatic: true }
     }
+}
+
+/// The server that takes our e-mail.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mail {
+    /// `smtps://user:password@host:465` or `smtp://user:password@host:587?tls=required`; empty: no e-mail is sent.
+    pub url: String,
+    /// Who it is from, such as `Shop status <status@shop.example>`.
+    pub from: String,
+    /// Where answers go; empty: to `from`.
+    pub reply_to: String,
+    /// A certificate authority of your own, in PEM form.
+    pub ca_file: Option<PathBuf>,
+    /// Letters to subscribers that one node sends a minute; 0: as many as the server takes.
+    pub per_minute: u32,
 }
 
 /// What playbooks may reach by HTTP.
@@ -154,6 +172,7 @@ impl Default for Config {
             stream: Stream::default(),
             compat: Compat::default(),
             outgoing: Outgoing::default(),
+            mail: Mail::default(),
             sign_in: SignIn::default(),
             status: StatusPage::default(),
         }
@@ -224,7 +243,7 @@ const OTHER_VARIABLES: &[&str] = &[
     "SWITCHBACK_INIT_FRONTEND_TOKENS",
 ];
 const TEST_PREFIX: &str = "SWITCHBACK_TEST_";
-const OPTIONAL_KEYS: &[&str] = &["runbooks_dir", "backup.dir", "backup.pg_bin_dir"];
+const OPTIONAL_KEYS: &[&str] = &["runbooks_dir", "backup.dir", "backup.pg_bin_dir", "mail.ca_file"];
 
 /// Reads the file (if given, or `switchback.toml` if there), lays the environment over it, then the
 /// command line's own values.
@@ -306,6 +325,7 @@ impl Config {
         between("sign_in.idle_hours", self.sign_in.idle_hours.max(0).cast_unsigned(), 1, 720)?;
         between("sign_in.free_attempts", u64::from(self.sign_in.free_attempts), 1, 100)?;
         between("workers", self.workers as u64, 0, 256)?;
+        crate::notify::Mailer::new(&self.mail).map_err(ConfigError)?;
         let listen: Result<std::net::SocketAddr, _> = self.listen.parse();
         if listen.is_err() {
             let listen = &self.listen;
@@ -319,6 +339,7 @@ impl Config {
     pub fn effective(&self) -> Vec<(String, String)> {
         let mut shown = self.clone();
         shown.database_url = mask_url(&self.database_url);
+        shown.mail.url = mask_url(&self.mail.url);
         let table = Table::try_from(&shown).unwrap_or_default();
         leaves(&table, "").into_iter().map(|(key, value)| (key, value.to_string())).collect()
     }

@@ -29,6 +29,7 @@ pub async fn on_news(app: &App, news: News) -> Result<(), StoreError> {
         News::Notice(key) => app.hub.refresh_notices(key).await?,
         News::Clients(_) => {}
     }
+    app.outbox.wake(); // what is news here may have been told to channels as well
     app.hub.publish(news);
     Ok(())
 }
@@ -92,6 +93,7 @@ async fn catch_up(app: &App) {
             }
         }
         app.recheck_tokens().await?;
+        app.refresh_templates().await?;
         app.status.refresh(&app.store, app.clock.now()).await?;
         app.wake_runner();
         Ok::<_, StoreError>(())

@@ -1,12 +1,13 @@
 //! `change_log`: who changed what from what to what, why, when. Audit and outbox in one.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use switchback_core::model::Millis;
 
 use crate::Store;
 use crate::db::{Row, Tx, params, sql};
 use crate::error::{StoreError, not_found};
+use crate::outbox;
 
 sql! {
     INSERT = "INSERT INTO change_log (id, environment, revision, subject_kind, subject, action, \
@@ -15,6 +16,7 @@ sql! {
     NEXT_REVISION = "UPDATE environments SET revision = revision + 1 WHERE key = $1 \
                      RETURNING revision";
     UNWIND_REVISION = "UPDATE environments SET revision = revision - 1 WHERE key = $1";
+    FIND = "SELECT * FROM change_log WHERE id = $1";
     LIST = "SELECT * FROM change_log \
             WHERE (CAST($1 AS TEXT) IS NULL OR environment = $1) \
               AND (CAST($2 AS TEXT) IS NULL OR subject_kind = $2) \
@@ -163,7 +165,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         let id = if n == 0 { by.id.clone() } else { format!("{}.{n:04}", by.id) };
         let params = params![
-            id,
+            &id,
             entry.environment,
             entry.revision,
             entry.kind,
@@ -177,7 +179,12 @@ impl Tx {
             by.run_id.as_deref(),
             by.at,
         ];
-        self.execute(INSERT, params).await.map(drop)
+        self.execute(INSERT, params).await?;
+        if entry.kind == "flag" {
+            let (message, body) = (format!("msg_{id}"), json!({"change": id}));
+            outbox::tell_in(self, "flags", &message, &body, by.run_id.as_deref(), by.at).await?;
+        }
+        Ok(())
     }
 }
 
@@ -197,6 +204,11 @@ impl Store {
             filter.limit,
         ];
         self.db.all(LIST, params).await?.iter().map(Change::read).collect()
+    }
+
+    /// One row of the log.
+    pub async fn find_change_by_id(&self, id: &str) -> Result<Option<Change>, StoreError> {
+        self.db.one(FIND, params![id]).await?.as_ref().map(Change::read).transpose()
     }
 
     /// Which subjects changed after a revision: (revision, kind, subject), oldest first.

@@ -18,9 +18,15 @@ sql! {
            name = excluded.name, description = excluded.description, position = excluded.position, \
            group_key = excluded.group_key, only_show_if_degraded = excluded.only_show_if_degraded";
     SET_STATUS = "UPDATE components SET status = $2, updated_at = $3 WHERE key = $1";
+    ONCE_BEFORE = "SELECT body FROM idempotency_keys WHERE actor = $1 AND key = $2";
+    ONCE_KEEP = "INSERT INTO idempotency_keys (actor, key, fingerprint, status, body, created_at) \
+                 VALUES ($1, $2, '', 200, $3, $4)";
     REMEMBER = "INSERT INTO component_states (component, at, status) VALUES ($1, $2, $3) \
                 ON CONFLICT (component, at) DO UPDATE SET status = excluded.status";
 }
+
+/// Under whose name such moves stand among what is done once.
+const ONCE_ACTOR: &str = "page.component";
 
 /// How a component is.
 #[derive(
@@ -99,6 +105,17 @@ pub(crate) async fn move_in(
     Ok(moved)
 }
 
+/// Refuses when one of the components is not known.
+pub(crate) async fn must_exist<'k>(
+    tx: &mut Tx,
+    keys: impl Iterator<Item = &'k String>,
+) -> Result<(), StoreError> {
+    for key in keys {
+        tx.one(FIND, params![key]).await?.ok_or_else(|| not_found("component", key))?;
+    }
+    Ok(())
+}
+
 impl Store {
     /// All components, in their order.
     pub async fn list_components(&self) -> Result<Vec<Component>, StoreError> {
@@ -128,6 +145,41 @@ impl Store {
         tx.log(by, 0, entry).await?;
         tx.announce("status").await?;
         tx.commit().await
+    }
+
+    /// Says how components are, once per key. Returns what they were before the first time.
+    pub async fn move_components_once(
+        &self,
+        key: &str,
+        components: &BTreeMap<String, ComponentStatus>,
+        by: &Stamp,
+    ) -> Result<BTreeMap<String, ComponentStatus>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        if let Some(row) = tx.one(ONCE_BEFORE, params![ONCE_ACTOR, key]).await? {
+            return row.json("body");
+        }
+        let mut before = BTreeMap::new();
+        for component in components.keys() {
+            let row = tx.one(FIND, params![component]).await?;
+            let known = read(&row.ok_or_else(|| not_found("component", component))?)?;
+            before.insert(component.clone(), known.status);
+        }
+        move_in(&mut tx, components, by.at).await?;
+        let body = json(&before)?;
+        tx.execute(ONCE_KEEP, params![ONCE_ACTOR, key, &body, by.at]).await?;
+        let entry = Entry {
+            environment: None,
+            revision: None,
+            kind: "component",
+            subject: &components.keys().cloned().collect::<Vec<_>>().join(", "),
+            action: "status",
+            before: Some(body),
+            after: Some(json(components)?),
+        };
+        tx.log(by, 0, entry).await?;
+        tx.announce("status").await?;
+        tx.commit().await?;
+        Ok(before)
     }
 
     /// Says how a component is, outside an incident.

@@ -7,6 +7,7 @@
 mod automation;
 mod backups;
 mod changes;
+mod channels;
 mod components;
 mod data_sources;
 mod db;
@@ -16,18 +17,21 @@ mod error;
 mod flags;
 mod idempotency;
 mod impact;
+mod incident_templates;
 mod incidents;
 mod meta;
 mod migrate;
 mod news;
 mod nodes;
 mod notices;
+mod outbox;
 mod preserved;
 mod reviews;
 mod rollback_log;
 mod run_times;
 mod runs;
 mod segments;
+mod subscribers;
 mod tokens;
 mod usage;
 mod users;
@@ -36,6 +40,7 @@ mod visits;
 pub use automation::{AutomationOff, Gate, Once, ScheduleRow};
 pub use backups::BackupRow;
 pub use changes::{Change, ChangeFilter, Stamp};
+pub use channels::ChannelRow;
 pub use components::{Component, ComponentMoves, ComponentStatus};
 pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};
@@ -45,10 +50,17 @@ pub use error::StoreError;
 pub use flags::{ChangedFlag, FlagRecord, FlagRow, NewFlag, RestoredFlag};
 pub use idempotency::Remembered;
 pub use impact::ImpactRow;
-pub use incidents::{Impact, Incident, IncidentStatus, IncidentUpdate, NewIncident, NewUpdate};
+pub use incident_templates::TemplateVersion;
+pub use incidents::{
+    Audience, Impact, Incident, IncidentStatus, IncidentUpdate, NewIncident, NewUpdate, Telling,
+};
 pub use migrate::{Opened, open};
 pub use news::Listener;
 pub use nodes::NodeRow;
+pub use outbox::{
+    Attempt, Delivery, DeliveryCount, DeliveryFilter, DeliveryRow, DeliveryState, MessageRow,
+    NewMessage, Recipients,
+};
 pub use reviews::Review;
 pub use rollback_log::{
     ChainHead, ChainLink, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows,
@@ -56,6 +68,7 @@ pub use rollback_log::{
 pub use run_times::StepTimes;
 pub use runs::{Beside, Lease, NewRun, RunFilter, RunRow};
 pub use segments::SegmentRow;
+pub use subscribers::{Subscriber, SubscriberCount, SubscriberMode, SubscriberState};
 pub use tokens::{TokenKind, TokenRow};
 pub use usage::UsageRow;
 pub use users::{Role, SessionRow, UserRow};
@@ -94,22 +107,26 @@ impl Store {
             backups::ALL,
             automation::ALL,
             changes::ALL,
+            channels::ALL,
             components::ALL,
             data_sources::ALL,
             drills::ALL,
             environments::ALL,
             flags::ALL,
             idempotency::ALL,
+            incident_templates::ALL,
             incidents::ALL,
             meta::ALL,
             nodes::ALL,
             notices::ALL,
+            outbox::ALL,
             preserved::ALL,
             reviews::ALL,
             rollback_log::ALL,
             run_times::ALL,
             runs::ALL,
             segments::ALL,
+            subscribers::ALL,
             tokens::ALL,
             impact::ALL,
             usage::ALL,

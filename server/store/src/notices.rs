@@ -5,7 +5,7 @@ use switchback_core::wire::Notice;
 
 use crate::Store;
 use crate::changes::{Entry, Stamp};
-use crate::db::{json, params, sql};
+use crate::db::{Tx, json, params, sql};
 use crate::error::StoreError;
 
 sql! {
@@ -13,6 +13,33 @@ sql! {
               ON CONFLICT (id) DO NOTHING";
     LIST = "SELECT body FROM notices WHERE environment = $1 AND (expires_at IS NULL OR expires_at > $2) \
             AND at >= $3 ORDER BY at DESC, id DESC LIMIT $4";
+}
+
+/// Keeps a notice and tells the nodes. The same id again does nothing. `n` tells rows of one transaction apart.
+pub(crate) async fn send_in(
+    tx: &mut Tx,
+    environment: &str,
+    notice: &Notice,
+    by: &Stamp,
+    n: usize,
+) -> Result<bool, StoreError> {
+    let body = json(notice)?;
+    let params = params![&notice.id, environment, &body, notice.at, notice.expires_at];
+    let sent = tx.execute(INSERT, params).await? == 1;
+    if sent {
+        let entry = Entry {
+            environment: Some(environment),
+            revision: None,
+            kind: "notice",
+            subject: &notice.id,
+            action: "send",
+            before: None,
+            after: Some(body),
+        };
+        tx.log(by, n, entry).await?;
+        tx.announce(&format!("notice:{environment}")).await?;
+    }
+    Ok(sent)
 }
 
 impl Store {
@@ -24,22 +51,7 @@ impl Store {
         by: &Stamp,
     ) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
-        let body = json(notice)?;
-        let params = params![&notice.id, environment, &body, notice.at, notice.expires_at];
-        let sent = tx.execute(INSERT, params).await? == 1;
-        if sent {
-            let entry = Entry {
-                environment: Some(environment),
-                revision: None,
-                kind: "notice",
-                subject: &notice.id,
-                action: "send",
-                before: None,
-                after: Some(body),
-            };
-            tx.log(by, 0, entry).await?;
-            tx.announce(&format!("notice:{environment}")).await?;
-        }
+        let sent = send_in(&mut tx, environment, notice, by, 0).await?;
         tx.commit().await?;
         Ok(sent)
     }

@@ -13,6 +13,7 @@ use crate::changes::Stamp;
 use crate::db::{Row, Tx, json, params, sql};
 use crate::error::StoreError;
 use crate::flags::{ChangedFlag, change_in};
+use crate::outbox;
 use crate::runs::{Lease, fence};
 
 sql! {
@@ -230,8 +231,22 @@ pub(crate) async fn append_in(
     ];
     tx.execute(INSERT, params).await?;
     tx.execute(HEAD_SET, params![&entry.hash]).await?;
+    if is_news(&entry) {
+        let (message, body) = (format!("msg_run_{}", entry.seq), serde_json::json!({"log": entry.seq}));
+        let run = Some(entry.run_id.as_str());
+        outbox::tell_in(tx, "runs", &message, &body, run, entry.at).await?;
+    }
     tx.announce(&format!("run:{}", entry.run_id)).await?;
     Ok(entry)
+}
+
+/// Whether somebody who does not look at the run wants to hear of it.
+fn is_news(entry: &LogEntry) -> bool {
+    match entry.phase.as_str() {
+        "finished" | "parked" | "compensating" | "broke_glass" => true,
+        "waiting" | "voided" => entry.detail.get("for").is_some_and(|what| what == "approval"),
+        _ => false,
+    }
 }
 
 impl Store {
@@ -267,6 +282,12 @@ impl Store {
     /// A run's moves, oldest first.
     pub async fn list_entries(&self, run: &str) -> Result<Vec<LogEntry>, StoreError> {
         self.db.all(BY_RUN, params![run]).await?.iter().map(LogEntry::read).collect()
+    }
+
+    /// The move with a number.
+    pub async fn find_entry(&self, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+        let rows = self.page_entries(seq.saturating_sub(1), 1).await?;
+        Ok(rows.into_iter().find(|row| row.seq == seq))
     }
 
     /// Moves of all runs after a number, oldest first.

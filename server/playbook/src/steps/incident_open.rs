@@ -9,6 +9,7 @@ use super::{
     StepKind, Undo,
 };
 use crate::ports::IncidentText;
+use crate::says::Says;
 use crate::problem::suggest;
 use crate::templates::COMPONENT_STATES;
 
@@ -19,6 +20,10 @@ pub struct Kind;
 pub(super) struct Params {
     pub text: IncidentText,
 }
+
+/// Who can be told of an incident: the status page, the apps, subscribers and kinds of channels.
+const NOTIFIED: [&str; 8] =
+    ["page", "subscribers", "in_app", "email", "slack", "discord", "pagerduty", "webhook"];
 
 /// Reads `template`, `vars` and `components`: what every incident step says.
 pub(super) fn text(fields: &Fields<'_>) -> Result<IncidentText, Fault> {
@@ -34,6 +39,11 @@ pub(super) fn text(fields: &Fields<'_>) -> Result<IncidentText, Fault> {
         }
         text.components.insert(component, state);
     }
+    text.notify = fields.list("notify")?;
+    if let Some(unknown) = text.notify.iter().find(|word| !NOTIFIED.contains(&word.as_str())) {
+        let fault = Fault::new("notify", format!("`{unknown}` is nobody who can be told"));
+        return Err(fault.hint(suggest(unknown, NOTIFIED)));
+    }
     Ok(text)
 }
 
@@ -45,14 +55,23 @@ pub(super) fn withdrawn(opened: IncidentText) -> IncidentText {
         body: "This incident is withdrawn: the action that it announced was taken back.".to_owned(),
         status: "resolved".to_owned(),
         components: opened.components.keys().map(works).collect(),
+        says: Says::default(),
         ..opened
     }
 }
 
-/// What an incident step would publish.
-pub(super) fn published(at: &At<'_>) -> Effect {
-    let text = at.params.get("text").cloned().unwrap_or_default();
-    let change = Answer::Known(Some((Value::Null, text)));
+/// What an incident step would publish, and how many would be told.
+pub(super) async fn published(at: &At<'_>) -> Effect {
+    let mut shown = at.params.get("text").cloned().unwrap_or_default();
+    let text = IncidentText::deserialize(&shown).ok();
+    let reached = match &text {
+        Some(text) => at.world.incidents.reached(text).await.ok(),
+        None => None,
+    };
+    if let (Some(shown), Some(reached)) = (shown.as_object_mut(), reached) {
+        shown.insert("subscribers_told".to_owned(), json!(reached));
+    }
+    let change = Answer::Known(Some((Value::Null, shown)));
     Effect { change, ..Effect::none() }
 }
 
@@ -71,6 +90,10 @@ impl StepKind for Kind {
             Field { name: "template", about: "the incident template's name" },
             Field { name: "vars", about: "values for the template's placeholders" },
             Field { name: "components", about: "components and what becomes of them" },
+            Field {
+                name: "notify",
+                about: "who is told: page, subscribers, in_app, email, slack, discord, pagerduty, webhook; default all",
+            },
         ]
     }
 
@@ -86,7 +109,7 @@ impl StepKind for Kind {
     }
 
     async fn preview(&self, at: &At<'_>, _: &mut Overlay) -> Effect {
-        published(at)
+        published(at).await
     }
 
     async fn run(&self, at: &At<'_>) -> Result<Ran, StepError> {

@@ -9,6 +9,7 @@ use super::incident_open::{published, text};
 use super::incident_update::{Params, post, target};
 use super::{At, Effect, Fault, Field, Fields, Overlay, Ran, Resolved, StepError, StepKind, Undo};
 use crate::ports::IncidentText;
+use crate::says::Says;
 
 /// The kind.
 pub struct Kind;
@@ -29,6 +30,10 @@ impl StepKind for Kind {
             Field { name: "template", about: "the template of the last update's text" },
             Field { name: "vars", about: "values for the template's placeholders" },
             Field { name: "components", about: "components and what becomes of them" },
+            Field {
+                name: "notify",
+                about: "who is told: page, subscribers, in_app, email, slack, discord, pagerduty, webhook; default all",
+            },
         ]
     }
 
@@ -45,7 +50,7 @@ impl StepKind for Kind {
     }
 
     async fn preview(&self, at: &At<'_>, _: &mut Overlay) -> Effect {
-        published(at)
+        published(at).await
     }
 
     async fn run(&self, at: &At<'_>) -> Result<Ran, StepError> {
@@ -63,6 +68,7 @@ impl StepKind for Kind {
             body: "We said too early that this is over, and are looking at it again.".to_owned(),
             status: "investigating".to_owned(),
             components: BTreeMap::new(),
+            says: Says::default(),
             ..params.text
         };
         at.world.incidents.update(&at.key("undo"), &id, &again).await?;

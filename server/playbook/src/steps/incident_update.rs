@@ -88,6 +88,10 @@ impl StepKind for Kind {
             Field { name: "template", about: "the template of the update's text" },
             Field { name: "vars", about: "values for the template's placeholders" },
             Field { name: "components", about: "components and what becomes of them" },
+            Field {
+                name: "notify",
+                about: "who is told: page, subscribers, in_app, email, slack, discord, pagerduty, webhook; default all",
+            },
         ]
     }
 
@@ -102,7 +106,7 @@ impl StepKind for Kind {
     }
 
     async fn preview(&self, at: &At<'_>, _: &mut Overlay) -> Effect {
-        published(at)
+        published(at).await
     }
 
     async fn run(&self, at: &At<'_>) -> Result<Ran, StepError> {

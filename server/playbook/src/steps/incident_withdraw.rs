@@ -7,6 +7,7 @@ use serde_json::json;
 use super::incident_open::withdrawn;
 use super::{At, Fault, Field, Fields, Ran, Resolved, StepError, StepKind, Undo};
 use crate::ports::IncidentText;
+use crate::says::Says;
 
 /// The kind.
 pub struct Kind;
@@ -60,6 +61,8 @@ impl StepKind for Kind {
                 .iter()
                 .map(|name| (name.clone(), String::new()))
                 .collect(),
+            says: Says::default(),
+            notify: Vec::new(),
         });
         at.world.incidents.update(&at.key("run"), &params.incident, &text).await?;
         Ok(Ran::Done(json!({"incident": params.incident})))

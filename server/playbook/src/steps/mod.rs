@@ -1,5 +1,6 @@
 //! The kinds of steps. A kind is one file here and one word in the list below.
 
+mod announce;
 mod fields;
 pub(crate) mod flags;
 
@@ -21,7 +22,14 @@ use crate::standing::Sight;
 macro_rules! kinds {
     ($($module:ident),* $(,)?) => {
         $(mod $module;)*
-        static KINDS: &[&dyn StepKind] = &[$(&$module::Kind),*];
+        static KINDS: &[&dyn StepKind] = &[
+            $(&$module::Kind,)*
+            &announce::SLACK,
+            &announce::DISCORD,
+            &announce::PAGERDUTY,
+            &announce::WEBHOOK,
+            &announce::EMAIL,
+        ];
     };
 }
 
@@ -38,6 +46,7 @@ kinds! {
     incident_update,
     incident_resolve,
     incident_withdraw,
+    page_component,
     notify_in_app,
     probe_http,
     probe_sql,

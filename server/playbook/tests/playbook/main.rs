@@ -8,3 +8,5 @@ mod files;
 mod model;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod telling;

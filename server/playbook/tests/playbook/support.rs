@@ -49,6 +49,8 @@ pub struct Inner {
     pub incidents: BTreeMap<String, (String, String, bool)>,
     pub updates: BTreeSet<String>,
     pub notices: BTreeSet<String>,
+    pub components: BTreeMap<String, String>,
+    pub moved: BTreeMap<String, BTreeMap<String, String>>,
     /// Keys of requests that the other side has seen: it does each once.
     pub sent: BTreeSet<String>,
     /// Keys of scripts that a data source has done, and what it did, in order.
@@ -149,7 +151,7 @@ impl Fake {
     }
 
     /// One operation that takes effect at most once, with the faults around it.
-    fn operate<T>(
+    pub fn operate<T>(
         &self,
         lease: Option<&Lease>,
         act: impl FnOnce(&mut Inner) -> Result<T, PortError>,
@@ -282,53 +284,6 @@ impl Convergence for Fake {
             connected: inner.connected,
             acked: inner.acked,
         }))
-    }
-}
-
-#[async_trait]
-impl Incidents for Fake {
-    async fn open(&self, key: &str, _: &str, text: &IncidentText) -> Result<String, PortError> {
-        self.operate(None, |inner| {
-            if inner.broken.contains("incidents") {
-                return Err(PortError::Refused("the page is broken".into()));
-            }
-            let id = format!("inc_{}", inner.incidents.len() + 1);
-            let new = (id, text.template.clone(), false);
-            Ok(inner.incidents.entry(key.into()).or_insert(new).0.clone())
-        })
-    }
-
-    async fn find_by_key(&self, key: &str) -> Result<Option<String>, PortError> {
-        Ok(self.with(|inner| inner.incidents.get(key).map(|(id, ..)| id.clone())))
-    }
-
-    async fn find_open(&self, _: &str, template: &str) -> Result<Option<String>, PortError> {
-        Ok(self.with(|inner| {
-            let open =
-                inner.incidents.values().find(|(_, from, resolved)| from == template && !resolved);
-            open.map(|(id, ..)| id.clone())
-        }))
-    }
-
-    async fn update(&self, key: &str, id: &str, text: &IncidentText) -> Result<(), PortError> {
-        self.operate(None, |inner| {
-            if inner.updates.insert(key.into())
-                && let Some(found) = inner.incidents.values_mut().find(|(known, ..)| known == id)
-            {
-                found.2 = text.status == "resolved";
-            }
-            Ok(())
-        })
-    }
-}
-
-#[async_trait]
-impl Notices for Fake {
-    async fn post(&self, key: &str, _: &str, _: &Notice) -> Result<(), PortError> {
-        self.operate(None, |inner| {
-            inner.notices.insert(key.into());
-            Ok(())
-        })
     }
 }
 

@@ -10,7 +10,7 @@ use switchback_playbook::ports::{
 use switchback_source::{Credentials, SourceError};
 
 use super::Ports;
-use crate::app::outgoing::{Destination, NoWay, destination};
+use crate::outgoing::{Destination, NoWay, destination};
 
 /// How much of an answer is read, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path, Query};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use switchback_store::{Component, ComponentStatus, Impact, Incident, IncidentStatus};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use switchback_playbook::ports::IncidentText;
+use switchback_store::{
+    Audience, Component, ComponentStatus, Impact, Incident, IncidentStatus,
+};
 
-use crate::app::AppError;
-use crate::app::incidents::{IncidentDraft, UpdateDraft};
+use crate::app::incidents::{IncidentDraft, IncidentEdit, UpdateDraft};
+use crate::app::{AppError, Reach};
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::endpoint::Endpoint;
@@ -22,8 +26,18 @@ pub fn endpoints() -> Vec<Endpoint> {
         get "/api/v1/incidents" list_incidents "Incidents with their updates, newest first.", query ListQuery => Page<Incident>;
         post "/api/v1/incidents" open_incident "Open an incident; the public page shows it at once." body IncidentBody => Incident;
         get "/api/v1/incidents/{incident}" get_incident "One incident." => Incident;
+        patch "/api/v1/incidents/{incident}" edit_incident "Change an incident's name, impact, times, metadata or audience. Tells nobody."
+            body EditBody => Incident;
+        delete "/api/v1/incidents/{incident}" delete_incident "Take an incident off every list that was opened by mistake.";
         post "/api/v1/incidents/{incident}/updates" update_incident
             "Post an update. Resolving gives the components back." body UpdateBody => Incident;
+        patch "/api/v1/incidents/{incident}/updates/{update}" edit_update
+            "Correct an update's text or time. Tells nobody again." body CorrectionBody => Incident;
+        put "/api/v1/incidents/{incident}/handler" handle_incident "Say who takes care of an incident." body HandlerBody => Incident;
+        get "/api/v1/incidents/{incident}/postmortem" draft_postmortem
+            "The postmortem; none yet: one drafted from the time line of runs, changes and updates." => Postmortem;
+        put "/api/v1/incidents/{incident}/postmortem" put_postmortem "Keep a postmortem, and publish it when told so." body PostmortemBody => Incident;
+        delete "/api/v1/incidents/{incident}/postmortem" delete_postmortem "Remove a postmortem." => Incident;
         get "/api/v1/components" list_components "Components, in their order.", query PageQuery => Page<Component>;
         put "/api/v1/components/{component}" put_component "Make a component, or change its texts." body ComponentBody => Component;
         put "/api/v1/components/{component}/status" set_component_status "Say how a component is." body StatusBody;
@@ -42,31 +56,143 @@ struct ListQuery {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct IncidentBody {
-    name: String,
-    #[serde(default = "investigating")]
-    status: IncidentStatus,
-    #[serde(default = "minor")]
-    impact: Impact,
+    /// One line; taken from the template when absent.
+    name: Option<String>,
+    status: Option<IncidentStatus>,
+    impact: Option<Impact>,
     #[serde(default)]
     components: BTreeMap<String, ComponentStatus>,
-    body: String,
+    /// The first update; taken from the template when absent.
+    body: Option<String>,
+    /// A template to take texts from.
+    template: Option<String>,
+    /// Values for the template's placeholders.
+    #[serde(default)]
+    vars: BTreeMap<String, Value>,
+    #[serde(default)]
+    audience: Audience,
+    /// False: nobody is told, the page alone shows it.
+    #[serde(default = "yes")]
+    deliver: bool,
+    /// Who is told: `subscribers`, `in_app`, kinds of channels or their keys; absent: everybody.
+    #[serde(default)]
+    notify: Vec<String>,
+    /// Environments whose apps show the template's message.
+    #[serde(default)]
+    in_app: Vec<String>,
+    /// When planned work begins, RFC 3339.
+    scheduled_for: Option<Timestamp>,
+    /// When it ends.
+    scheduled_until: Option<Timestamp>,
+    /// Planned work begins by itself.
+    #[serde(default)]
+    auto_begin: bool,
+    /// Planned work is over by itself.
+    #[serde(default)]
+    auto_complete: bool,
+    /// When it began, for an incident that is over and is written down afterwards.
+    started_at: Option<Timestamp>,
+    /// When that was over.
+    ended_at: Option<Timestamp>,
+    #[serde(default)]
+    metadata: BTreeMap<String, Value>,
+    /// The same key opens one incident.
+    dedupe_key: Option<String>,
 }
 
-fn investigating() -> IncidentStatus {
-    IncidentStatus::Investigating
+fn yes() -> bool {
+    true
 }
 
-fn minor() -> Impact {
-    Impact::Minor
+/// A moment, RFC 3339.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct Timestamp(#[schemars(with = "String")] jiff::Timestamp);
+
+fn pair(
+    field: &str,
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+) -> Result<Option<(i64, i64)>, AppError> {
+    match (from, until) {
+        (None, None) => Ok(None),
+        (Some(Timestamp(from)), Some(Timestamp(until))) => {
+            Ok(Some((from.as_millisecond(), until.as_millisecond())))
+        }
+        _ => Err(AppError::invalid(field, "the beginning and the end belong together")),
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct UpdateBody {
-    status: IncidentStatus,
-    body: String,
+    status: Option<IncidentStatus>,
+    /// The text; taken from the template when absent.
+    body: Option<String>,
     #[serde(default)]
     components: BTreeMap<String, ComponentStatus>,
+    /// A template to take texts from.
+    template: Option<String>,
+    /// Values for the template's placeholders.
+    #[serde(default)]
+    vars: BTreeMap<String, Value>,
+    /// False: nobody is told, the page alone shows it.
+    #[serde(default = "yes")]
+    deliver: bool,
+    /// Who is told; absent: everybody.
+    #[serde(default)]
+    notify: Vec<String>,
+    /// Environments whose apps show the template's message.
+    #[serde(default)]
+    in_app: Vec<String>,
+    name: Option<String>,
+    impact: Option<Impact>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EditBody {
+    name: Option<String>,
+    impact: Option<Impact>,
+    scheduled_for: Option<Timestamp>,
+    scheduled_until: Option<Timestamp>,
+    auto_begin: Option<bool>,
+    auto_complete: Option<bool>,
+    metadata: Option<BTreeMap<String, Value>>,
+    audience: Option<Audience>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CorrectionBody {
+    body: Option<String>,
+    /// When it was said, RFC 3339.
+    at: Option<Timestamp>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HandlerBody {
+    /// Who; null: nobody does.
+    handled_by: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PostmortemBody {
+    body: String,
+    /// The status page shows it.
+    #[serde(default)]
+    publish: bool,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Postmortem {
+    body: String,
+    /// Nobody has written it: it was drafted just now.
+    is_draft: bool,
+    /// When it was published, in UTC milliseconds.
+    published_at: Option<i64>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -109,13 +235,87 @@ async fn open_incident(
     caller: Caller,
     body: Json<IncidentBody>,
 ) -> Result<HttpResponse, AppError> {
-    let IncidentBody { name, status, impact, components, body } = body.into_inner();
-    let draft = IncidentDraft { name, status, impact, components, body, template: None };
-    Ok(HttpResponse::Created().json(app.open_incident(&caller.0, draft, None).await?))
+    let body = body.into_inner();
+    let text = match &body.template {
+        Some(name) => Some(app.fill_template(&caller.0, name, &body.vars).await?),
+        None => None,
+    };
+    let missing = |field: &str| AppError::invalid(field, "say something, or name a template");
+    let name = body.name.or_else(|| text.as_ref().map(|text| text.title.clone()));
+    let said = body.body.or_else(|| text.as_ref().map(|text| text.body.clone()));
+    let status = match (body.status, &text) {
+        (Some(status), _) => status,
+        (None, Some(text)) => closed("status", &text.status)?,
+        (None, None) => IncidentStatus::Investigating,
+    };
+    let impact = match (body.impact, &text) {
+        (Some(impact), _) => impact,
+        (None, Some(text)) => closed("impact", &text.impact)?,
+        (None, None) => Impact::Minor,
+    };
+    let mut components = match &text {
+        Some(text) => components_of(text)?,
+        None => BTreeMap::new(),
+    };
+    components.extend(body.components);
+    let name = name.ok_or_else(|| missing("name"))?;
+    let said = said.ok_or_else(|| missing("body"))?;
+    let draft = IncidentDraft {
+        components,
+        template: body.template,
+        says: text.map(|text| text.says).unwrap_or_default(),
+        audience: body.audience,
+        reach: Reach { is_quiet: !body.deliver, only: body.notify, in_app: body.in_app },
+        scheduled: pair("scheduled_until", body.scheduled_for, body.scheduled_until)?,
+        auto_begin: body.auto_begin,
+        auto_complete: body.auto_complete,
+        backfilled: pair("ended_at", body.started_at, body.ended_at)?,
+        metadata: body.metadata,
+        ..IncidentDraft::new(&name, status, impact, &said)
+    };
+    let key = body.dedupe_key.map(|key| format!("api {key}"));
+    Ok(HttpResponse::Created().json(app.open_incident(&caller.0, draft, key).await?))
+}
+
+fn closed<T: serde::de::DeserializeOwned>(field: &str, word: &str) -> Result<T, AppError> {
+    serde_json::from_value(Value::String(word.to_owned()))
+        .map_err(|error| AppError::invalid(field, error.to_string()))
+}
+
+fn components_of(text: &IncidentText) -> Result<BTreeMap<String, ComponentStatus>, AppError> {
+    text.components.iter().map(|(key, word)| Ok((key.clone(), closed("components", word)?))).collect()
 }
 
 async fn get_incident(app: Data<State>, caller: Caller, path: Path<String>) -> Answer<Incident> {
     Ok(Json(app.get_incident(&caller.0, &path).await?))
+}
+
+async fn edit_incident(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<EditBody>,
+) -> Answer<Incident> {
+    let body = body.into_inner();
+    let edit = IncidentEdit {
+        name: body.name,
+        impact: body.impact,
+        scheduled: pair("scheduled_until", body.scheduled_for, body.scheduled_until)?,
+        auto_begin: body.auto_begin,
+        auto_complete: body.auto_complete,
+        metadata: body.metadata,
+        audience: body.audience,
+    };
+    Ok(Json(app.edit_incident(&caller.0, &path, edit).await?))
+}
+
+async fn delete_incident(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Result<HttpResponse, AppError> {
+    app.withdraw_incident(&caller.0, &path).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 async fn update_incident(
@@ -124,9 +324,87 @@ async fn update_incident(
     path: Path<String>,
     body: Json<UpdateBody>,
 ) -> Answer<Incident> {
-    let UpdateBody { status, body, components } = body.into_inner();
-    let draft = UpdateDraft { status, body, components };
+    let body = body.into_inner();
+    let text = match &body.template {
+        Some(name) => Some(app.fill_template(&caller.0, name, &body.vars).await?),
+        None => None,
+    };
+    let status = match (body.status, &text) {
+        (Some(status), _) => status,
+        (None, Some(text)) => closed("status", &text.status)?,
+        (None, None) => return Err(AppError::invalid("status", "say how it goes, or name a template")),
+    };
+    let said = body.body.or_else(|| text.as_ref().map(|text| text.body.clone()));
+    let said =
+        said.ok_or_else(|| AppError::invalid("body", "say something, or name a template"))?;
+    let mut components = match &text {
+        Some(text) if !status.is_over() => components_of(text)?,
+        _ => BTreeMap::new(),
+    };
+    components.extend(body.components);
+    let draft = UpdateDraft {
+        components,
+        says: text.map(|text| text.says).unwrap_or_default(),
+        reach: Reach { is_quiet: !body.deliver, only: body.notify, in_app: body.in_app },
+        name: body.name,
+        impact: body.impact,
+        ..UpdateDraft::new(status, &said)
+    };
     Ok(Json(app.update_incident(&caller.0, &path, draft, None).await?))
+}
+
+async fn edit_update(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<(String, String)>,
+    body: Json<CorrectionBody>,
+) -> Answer<Incident> {
+    let (incident, update) = path.into_inner();
+    let at = body.at.map(|Timestamp(at)| at.as_millisecond());
+    Ok(Json(app.edit_update(&caller.0, &incident, &update, body.body.as_deref(), at).await?))
+}
+
+async fn handle_incident(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<HandlerBody>,
+) -> Answer<Incident> {
+    Ok(Json(app.handle_incident(&caller.0, &path, body.handled_by.as_deref()).await?))
+}
+
+async fn draft_postmortem(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Answer<Postmortem> {
+    let incident = app.get_incident(&caller.0, &path).await?;
+    let published_at = incident.postmortem_at;
+    Ok(Json(match incident.postmortem {
+        Some(body) => Postmortem { body, is_draft: false, published_at },
+        None => {
+            let body = app.draft_postmortem(&caller.0, &path).await?;
+            Postmortem { body, is_draft: true, published_at }
+        }
+    }))
+}
+
+async fn put_postmortem(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<PostmortemBody>,
+) -> Answer<Incident> {
+    let PostmortemBody { body, publish } = body.into_inner();
+    Ok(Json(app.put_postmortem(&caller.0, &path, Some(&body), publish).await?))
+}
+
+async fn delete_postmortem(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Answer<Incident> {
+    Ok(Json(app.put_postmortem(&caller.0, &path, None, false).await?))
 }
 
 async fn list_components(

@@ -3,6 +3,7 @@
 mod approvals;
 mod automation;
 pub mod backups;
+mod channels;
 mod drills;
 pub mod environments;
 pub mod flags;
@@ -13,6 +14,7 @@ pub mod playbooks;
 pub mod records;
 pub mod segments;
 pub mod sources;
+mod subscribers;
 pub mod tokens;
 mod undo;
 
@@ -31,6 +33,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         undo::endpoints(),
         records::endpoints(),
         incidents::endpoints(),
+        subscribers::endpoints(),
+        channels::endpoints(),
         log::endpoints(),
         sources::endpoints(),
         backups::endpoints(),

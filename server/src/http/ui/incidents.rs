@@ -333,13 +333,11 @@ fn components_of(form: &Fields) -> Result<BTreeMap<String, ComponentStatus>, App
 /// `POST /ui/{environment}/incidents/new`.
 pub async fn open(visit: Visit, path: Path<String>, form: Fields) -> Answer {
     let draft = || -> Result<IncidentDraft, AppError> {
+        let (status, impact) = (read(&form, "status")?, read(&form, "impact")?);
         Ok(IncidentDraft {
-            name: form.text("name").to_owned(),
-            status: read(&form, "status")?,
-            impact: read(&form, "impact")?,
             components: components_of(&form)?,
-            body: form.text("body").to_owned(),
             template: form.some("template"),
+            ..IncidentDraft::new(form.text("name"), status, impact, form.text("body"))
         })
     };
     let opened = match draft() {
@@ -397,11 +395,8 @@ pub async fn update(visit: Visit, path: Path<(String, String)>, form: Fields) ->
     let (environment, id) = path.into_inner();
     let draft = || -> Result<UpdateDraft, AppError> {
         let status: IncidentStatus = read(&form, "status")?;
-        Ok(UpdateDraft {
-            status,
-            body: form.text("body").to_owned(),
-            components: components_of(&form)?,
-        })
+        let components = components_of(&form)?;
+        Ok(UpdateDraft { components, ..UpdateDraft::new(status, form.text("body")) })
     };
     let updated = match draft() {
         Ok(draft) => visit.update_incident(&visit.who, &id, draft, None).await,
