@@ -7,6 +7,7 @@ pub mod browser;
 pub mod fleet;
 pub mod foreign;
 pub mod interrupt;
+pub mod mail;
 pub mod server;
 pub mod shop;
 pub mod sink;
@@ -15,6 +16,7 @@ pub mod wait;
 
 pub use api::Api;
 pub use backend::Backend;
+pub use mail::MailSink;
 pub use server::Server;
 pub use sink::Sink;
 pub use stream::Stream;

@@ -57,7 +57,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Seen>>, answer: fn(&str, usize) ->
     match answer(&line, nth) {
         Some(status) => {
             let text =
-                format!("HTTP/1.1 {status} OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                format!("HTTP/1.1 {status} OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
             let _ = (&mut &*stream).write_all(text.as_bytes());
         }
         // Until the other side goes away.

@@ -134,8 +134,7 @@ impl App {
         let ids = Ids::new(Arc::clone(&clock));
         let node = ids.next("node");
         let hub = Hub::new(node, store.clone(), Arc::clone(&clock), config.stream.clone());
-        let mailer = Mailer::new(&config.mail)
-            .map_err(|why| AppError::invalid("mail", why))?;
+        let mailer = Mailer::new(&config.mail).map_err(|why| AppError::invalid("mail", why))?;
         let catalogue = Catalogue::load(config.runbooks_dir.as_deref())?;
         let app = Arc::new(Self {
             hub: Arc::new(hub),

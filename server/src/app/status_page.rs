@@ -57,7 +57,8 @@ impl StatusBoard {
     /// Reads the state anew.
     pub async fn refresh(&self, store: &Store, now: Millis) -> Result<(), StoreError> {
         let components = store.list_components().await?;
-        let incidents = store.list_incidents(false, Some(Audience::Public), None, HISTORY_MAX).await?;
+        let incidents =
+            store.list_incidents(false, Some(Audience::Public), None, HISTORY_MAX).await?;
         self.current.store(Arc::new(Board { components, incidents, read_at: now }));
         Ok(())
     }

@@ -325,7 +325,7 @@ impl Config {
         between("sign_in.idle_hours", self.sign_in.idle_hours.max(0).cast_unsigned(), 1, 720)?;
         between("sign_in.free_attempts", u64::from(self.sign_in.free_attempts), 1, 100)?;
         between("workers", self.workers as u64, 0, 256)?;
-        crate::notify::Mailer::new(&self.mail).map_err(ConfigError)?;
+        crate::notify::Mailer::check(&self.mail).map_err(ConfigError)?;
         let listen: Result<std::net::SocketAddr, _> = self.listen.parse();
         if listen.is_err() {
             let listen = &self.listen;

@@ -7,9 +7,9 @@ use askama::Template;
 use lettre::address::Address;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::{AsyncSmtpTransportBuilder, PoolConfig};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use switchback_core::model::Millis;
 use switchback_playbook::says::one_line;
@@ -68,46 +68,25 @@ struct Plain<'p> {
 }
 
 impl Mailer {
-    /// The way that is configured; `None` when there is none.
+    /// The way that is configured; `None` when there is none. Belongs in a runtime: it keeps connections.
     ///
     /// # Errors
     /// What is wrong with the configuration, without the password.
     pub fn new(config: &Mail) -> Result<Option<Self>, String> {
-        if config.url.is_empty() {
-            return Ok(None);
-        }
-        let url = Url::parse(&config.url).map_err(|_| "mail.url is not an address".to_owned())?;
-        let host = url.host_str().ok_or("mail.url names no host")?.to_owned();
-        let wish = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value);
-        let parameters = || tls(&host, config.ca_file.as_deref());
-        let (port, tls) = match (url.scheme(), wish.as_deref()) {
-            ("smtps", None) => (465, Tls::Wrapper(parameters()?)),
-            ("smtp", Some("required")) => (587, Tls::Required(parameters()?)),
-            ("smtp", Some("opportunistic")) => (587, Tls::Opportunistic(parameters()?)),
-            ("smtp", Some("none")) => (25, Tls::None),
-            ("smtp", None) if is_here(&host) => (25, Tls::None),
-            ("smtp", None) => {
-                return Err("mail.url says nothing of TLS: use `smtps://`, or `smtp://...?tls=required` \
-                            (or `opportunistic`, or `none` for a server that has none)"
-                    .to_owned());
-            }
-            _ => return Err("mail.url is `smtp://host:port?tls=required` or `smtps://host:port`".to_owned()),
-        };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&host)
-            .port(url.port().unwrap_or(port))
-            .tls(tls)
-            .timeout(Some(TIMEOUT))
-            .pool_config(PoolConfig::new().max_size(CONNECTIONS_MAX).idle_timeout(IDLE));
-        if let Some(password) = url.password() {
-            let plain = |text: &str| decode(text).ok_or("mail.url: the user or the password cannot be read");
-            builder = builder.credentials(Credentials::new(plain(url.username())?, plain(password)?));
-        }
-        let from = mailbox(&config.from).map_err(|why| format!("mail.from {why}"))?;
-        let reply_to = match config.reply_to.as_str() {
-            "" => None,
-            text => Some(mailbox(text).map_err(|why| format!("mail.reply_to {why}"))?),
-        };
-        Ok(Some(Self { transport: builder.build(), from, reply_to }))
+        let plan = plan(config)?;
+        Ok(plan.map(|(builder, from, reply_to)| Self {
+            transport: builder.build(),
+            from,
+            reply_to,
+        }))
+    }
+
+    /// Whether the configuration is sound.
+    ///
+    /// # Errors
+    /// As [`Mailer::new`].
+    pub fn check(config: &Mail) -> Result<(), String> {
+        plan(config).map(drop)
     }
 
     /// Sends a letter to some addresses, as one mail.
@@ -169,7 +148,8 @@ impl Mailer {
             raw.push(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
         }
         for (name, value) in raw {
-            let name = HeaderName::new_from_ascii(name.to_owned()).map_err(|e| failed(e.to_string()))?;
+            let name =
+                HeaderName::new_from_ascii(name.to_owned()).map_err(|e| failed(e.to_string()))?;
             builder = builder.raw_header(HeaderValue::new(name, value));
         }
         let html = html.render().map_err(|error| failed(error.to_string()))?;
@@ -178,6 +158,54 @@ impl Mailer {
             .multipart(MultiPart::alternative_plain_html(plain, html))
             .map_err(|error| failed(error.to_string()))
     }
+}
+
+type Plan = (AsyncSmtpTransportBuilder, Mailbox, Option<Mailbox>);
+
+/// Reads the configuration without opening anything.
+fn plan(config: &Mail) -> Result<Option<Plan>, String> {
+    if config.url.is_empty() {
+        return Ok(None);
+    }
+    let url = Url::parse(&config.url).map_err(|_| "mail.url is not an address".to_owned())?;
+    let host = url.host_str().ok_or("mail.url names no host")?.to_owned();
+    let wish = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value);
+    let parameters = || tls(&host, config.ca_file.as_deref());
+    let (port, tls) = match (url.scheme(), wish.as_deref()) {
+        ("smtps", None) => (465, Tls::Wrapper(parameters()?)),
+        ("smtp", Some("required")) => (587, Tls::Required(parameters()?)),
+        ("smtp", Some("opportunistic")) => (587, Tls::Opportunistic(parameters()?)),
+        ("smtp", Some("none")) => (25, Tls::None),
+        ("smtp", None) if is_here(&host) => (25, Tls::None),
+        ("smtp", None) => {
+            return Err(
+                "mail.url says nothing of TLS: use `smtps://`, or `smtp://...?tls=required` \
+                            (or `opportunistic`, or `none` for a server that has none)"
+                    .to_owned(),
+            );
+        }
+        _ => {
+            return Err(
+                "mail.url is `smtp://host:port?tls=required` or `smtps://host:port`".to_owned()
+            );
+        }
+    };
+    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&host)
+        .port(url.port().unwrap_or(port))
+        .tls(tls)
+        .timeout(Some(TIMEOUT))
+        .pool_config(PoolConfig::new().max_size(CONNECTIONS_MAX).idle_timeout(IDLE));
+    if let Some(password) = url.password() {
+        let plain =
+            |text: &str| decode(text).ok_or("mail.url: the user or the password cannot be read");
+        builder = builder.credentials(Credentials::new(plain(url.username())?, plain(password)?));
+    }
+    let from = mailbox(&config.from).map_err(|why| format!("mail.from {why}"))?;
+    let reply_to = match config.reply_to.as_str() {
+        "" => None,
+        text => Some(mailbox(text).map_err(|why| format!("mail.reply_to {why}"))?),
+    };
+    Ok(Some((builder, from, reply_to)))
 }
 
 /// The id of the first letter about the same thing to the same recipient: `inc_1.0.sub_2` for `inc_1.upd_3.sub_2`.
@@ -204,15 +232,17 @@ pub fn address_of(text: &str) -> Result<Address, String> {
 /// Reads `Name <a@b.example>` or `a@b.example`.
 fn mailbox(text: &str) -> Result<Mailbox, String> {
     let plain = one_line(text);
-    Mailbox::from_str(&plain)
-        .map_err(|_| format!("is `{plain}`; it must be `name@example.org` or `Name <name@example.org>`"))
+    Mailbox::from_str(&plain).map_err(|_| {
+        format!("is `{plain}`; it must be `name@example.org` or `Name <name@example.org>`")
+    })
 }
 
 fn tls(host: &str, ca_file: Option<&std::path::Path>) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(host.to_owned());
     if let Some(path) = ca_file {
         let shown = path.display();
-        let pem = std::fs::read(path).map_err(|e| format!("mail.ca_file {shown} cannot be read: {e}"))?;
+        let pem =
+            std::fs::read(path).map_err(|e| format!("mail.ca_file {shown} cannot be read: {e}"))?;
         let certificate = Certificate::from_pem(&pem)
             .map_err(|_| format!("mail.ca_file {shown} holds no certificate in PEM form"))?;
         builder = builder.add_root_certificate(certificate);
@@ -261,7 +291,10 @@ mod tests {
         let stamp = Stamp { id: "inc_1.upd_2.sub_3", now: 0, public_url: "https://sb.test" };
         let unsubscribe = Some("https://sb.test/status/unsubscribe?token=t");
 
-        let mail = mailer().write(&["ann@shop.example".to_owned()], &Letter { message: &message, stamp, unsubscribe });
+        let mail = mailer().write(
+            &["ann@shop.example".to_owned()],
+            &Letter { message: &message, stamp, unsubscribe },
+        );
         let mail = String::from_utf8(mail.unwrap().formatted()).unwrap();
 
         for line in [
@@ -278,7 +311,11 @@ mod tests {
     #[tokio::test]
     async fn a_value_never_starts_a_header() {
         let says = Says {
-            email: Some(EmailText { subject: "a\r\nBcc: evil@x.test".into(), text: "t".into(), html: None }),
+            email: Some(EmailText {
+                subject: "a\r\nBcc: evil@x.test".into(),
+                text: "t".into(),
+                html: None,
+            }),
             ..Says::default()
         };
         let message = Message { says, ..Message::default() };
@@ -295,12 +332,17 @@ mod tests {
     #[test]
     fn a_server_elsewhere_is_reached_with_tls_or_on_purpose_without() {
         let read = |url: &str| {
-            let config = Mail { url: url.to_owned(), from: "a@b.example".to_owned(), ..Mail::default() };
-            Mailer::new(&config).map(|found| found.is_some())
+            let config =
+                Mail { url: url.to_owned(), from: "a@b.example".to_owned(), ..Mail::default() };
+            plan(&config).map(|found| found.is_some())
         };
 
         assert_eq!(read(""), Ok(false));
-        for good in ["smtps://u:p@mail.example", "smtp://mail.example?tls=required", "smtp://localhost:1025"] {
+        for good in [
+            "smtps://u:p@mail.example",
+            "smtp://mail.example?tls=required",
+            "smtp://localhost:1025",
+        ] {
             assert_eq!(read(good), Ok(true), "{good}");
         }
         let error = read("smtp://u:hunter2@mail.example").unwrap_err();

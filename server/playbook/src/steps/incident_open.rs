@@ -9,8 +9,8 @@ use super::{
     StepKind, Undo,
 };
 use crate::ports::IncidentText;
-use crate::says::Says;
 use crate::problem::suggest;
+use crate::says::Says;
 use crate::templates::COMPONENT_STATES;
 
 /// The kind.
