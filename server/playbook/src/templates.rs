@@ -226,7 +226,8 @@ fn parse(reader: &mut Reader, root: &Node) -> Option<IncidentTemplate> {
     let mut used = Vec::new();
     let own = [("title", template.title.as_str()), ("body", template.body.as_str())];
     let others = template.says.texts();
-    for (path, text) in own.into_iter().chain(others.into_iter().map(|(path, text, _)| (path, text)))
+    for (path, text) in
+        own.into_iter().chain(others.into_iter().map(|(path, text, _)| (path, text)))
     {
         let mut steps = path.split('.');
         let node = steps.next().and_then(|key| map.get(key));

@@ -97,7 +97,10 @@ impl App {
     }
 
     /// The same without keeping it: what channels would be sent.
-    pub(super) async fn incident_message(&self, update: &Update<'_>) -> Result<Message, StoreError> {
+    pub(super) async fn incident_message(
+        &self,
+        update: &Update<'_>,
+    ) -> Result<Message, StoreError> {
         let names: BTreeMap<String, String> =
             self.store.list_components().await?.into_iter().map(|c| (c.key, c.name)).collect();
         let over = update.status.is_over();
@@ -112,7 +115,11 @@ impl App {
         if !update.components.is_empty() {
             let listed = update.components.iter().map(|(key, state)| {
                 let name = names.get(key).unwrap_or(key);
-                if over { name.clone() } else { format!("{name}: {}", in_words(state).to_lowercase()) }
+                if over {
+                    name.clone()
+                } else {
+                    format!("{name}: {}", in_words(state).to_lowercase())
+                }
             });
             facts.push(("Components".to_owned(), listed.collect::<Vec<_>>().join(", ")));
         }
@@ -122,7 +129,10 @@ impl App {
         let base = &self.public_url;
         let links = match update.audience {
             Audience::Public => {
-                vec![("Status page".to_owned(), format!("{base}/status/incidents/{}", update.incident))]
+                vec![(
+                    "Status page".to_owned(),
+                    format!("{base}/status/incidents/{}", update.incident),
+                )]
             }
             Audience::Team => Vec::new(),
         };
@@ -146,7 +156,10 @@ impl App {
             severity,
             facts,
             links,
-            team_links: vec![("Open in the console".to_owned(), self.console_url("incidents", update.incident))],
+            team_links: vec![(
+                "Open in the console".to_owned(),
+                self.console_url("incidents", update.incident),
+            )],
             says,
             thread: Some(format!("inc:{}", update.incident)),
             is_over: over,
@@ -163,7 +176,8 @@ impl App {
     }
 
     fn notices(&self, update: &Update<'_>, reach: &Reach) -> Vec<(String, Notice)> {
-        let Some(in_app) = update.says.in_app.as_ref().filter(|_| reach.includes(&["in_app"])) else {
+        let Some(in_app) = update.says.in_app.as_ref().filter(|_| reach.includes(&["in_app"]))
+        else {
             return Vec::new();
         };
         let now = self.clock.now();
@@ -183,7 +197,10 @@ impl App {
     }
 
     /// What a kept message says; `None`: nothing after all.
-    pub(super) async fn write_message(&self, row: &MessageRow) -> Result<Option<Message>, StoreError> {
+    pub(super) async fn write_message(
+        &self,
+        row: &MessageRow,
+    ) -> Result<Option<Message>, StoreError> {
         if let Some(said) = row.body.get("said") {
             return Ok(serde_json::from_value(said.clone()).ok());
         }
@@ -207,7 +224,8 @@ impl App {
         if let Some(revision) = change.revision {
             facts.push(("Revision".to_owned(), revision.to_string()));
         }
-        let state = change.after.as_ref().and_then(|after| after.get("enabled")).and_then(Value::as_bool);
+        let state =
+            change.after.as_ref().and_then(|after| after.get("enabled")).and_then(Value::as_bool);
         let what = match (change.action.as_str(), state) {
             ("kill", _) => "killed".to_owned(),
             (action, Some(true)) => format!("{action}, now on"),
@@ -247,20 +265,26 @@ impl App {
                 ("run.finished", format!("{title}: done"), Severity::Info)
             }
             "finished" => {
-                let severity = if ending == "cancelled" { Severity::Warning } else { Severity::Critical };
+                let severity =
+                    if ending == "cancelled" { Severity::Warning } else { Severity::Critical };
                 ("run.finished", format!("{title}: {}", in_words(&ending).to_lowercase()), severity)
             }
             "parked" => ("run.parked", format!("{title} needs a decision"), Severity::Critical),
-            "compensating" => ("run.unwinding", format!("{title} is being taken back"), Severity::Warning),
-            "broke_glass" => {
-                ("run.broke_glass", format!("{title}: {} passed a protection alone", entry.actor), Severity::Warning)
+            "compensating" => {
+                ("run.unwinding", format!("{title} is being taken back"), Severity::Warning)
             }
+            "broke_glass" => (
+                "run.broke_glass",
+                format!("{title}: {} passed a protection alone", entry.actor),
+                Severity::Warning,
+            ),
             _ => ("run.asks", format!("{title} waits for an approval"), Severity::Warning),
         };
         let is_over = entry.phase == "finished";
         let environment = &run.environment;
         let url = format!("{}/ui/{environment}/runs/{}", self.public_url, run.id);
-        let label = if event == "run.asks" { "Look at the plan and approve" } else { "Open the run" };
+        let label =
+            if event == "run.asks" { "Look at the plan and approve" } else { "Open the run" };
         let mut facts = vec![
             ("Environment".to_owned(), environment.clone()),
             ("Started by".to_owned(), run.requested_by.clone()),
@@ -268,9 +292,14 @@ impl App {
         if !entry.step_id.is_empty() {
             facts.push(("Step".to_owned(), entry.step_id.clone()));
         }
-        let text = if because.is_empty() { run.reason.clone() } else { format!("{because}\n{}", run.reason) };
+        let text = if because.is_empty() {
+            run.reason.clone()
+        } else {
+            format!("{because}\n{}", run.reason)
+        };
         // What went well and asked nobody is news, not an alert.
-        let is_alert = severity != Severity::Info || event != "run.finished" || self.was_told(&run.id).await?;
+        let is_alert =
+            severity != Severity::Info || event != "run.finished" || self.was_told(&run.id).await?;
         Ok(Some(Message {
             event: event.to_owned(),
             title: says,
@@ -310,6 +339,7 @@ impl App {
 }
 
 fn utc(at: Millis) -> String {
-    let text = jiff::Timestamp::from_millisecond(at).map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    let text = jiff::Timestamp::from_millisecond(at)
+        .map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
     text.unwrap_or_default()
 }

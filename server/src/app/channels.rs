@@ -86,7 +86,10 @@ impl ChannelSettings {
         }
         let bad_url = |field: &str, text: &str| match url::Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
-            _ => Err(AppError::invalid(field, "an address begins with https:// or http://".to_owned())),
+            _ => Err(AppError::invalid(
+                field,
+                "an address begins with https:// or http://".to_owned(),
+            )),
         };
         match &self.to {
             Target::Webhook { url, .. } => bad_url("to.url", url),
@@ -141,10 +144,13 @@ impl App {
         settings.check()?;
         let known = self.store.list_channels().await?;
         if known.len() >= CHANNELS_MAX && !known.iter().any(|row| row.key == key) {
-            return Err(AppError::Refused(format!("there are {CHANNELS_MAX} channels, which is the most")));
+            return Err(AppError::Refused(format!(
+                "there are {CHANNELS_MAX} channels, which is the most"
+            )));
         }
         let kept = serde_json::to_value(settings).map_err(|e| AppError::Internal(Box::new(e)))?;
-        let topics: Vec<String> = settings.topics.iter().map(|topic| topic.word().to_owned()).collect();
+        let topics: Vec<String> =
+            settings.topics.iter().map(|topic| topic.word().to_owned()).collect();
         let (kind, by) = (settings.to.kind(), self.stamp(who, ""));
         let row = self.store.put_channel(key, kind, &kept, &topics, &by).await?;
         Ok(Channel::read(row)?)
@@ -163,7 +169,10 @@ impl App {
         let message = Message {
             event: "test".to_owned(),
             title: "A test from Switchback".to_owned(),
-            text: format!("{} asked for this. Messages for \"{}\" arrive here.", who.name, channel.name),
+            text: format!(
+                "{} asked for this. Messages for \"{}\" arrive here.",
+                who.name, channel.name
+            ),
             severity: Severity::Info,
             team_links: vec![("Open the console".to_owned(), self.public_url.clone())],
             at: self.clock.now(),

@@ -54,7 +54,11 @@ impl App {
     }
 
     /// One template.
-    pub async fn get_incident_template(&self, who: &Who, name: &str) -> Result<KnownTemplate, AppError> {
+    pub async fn get_incident_template(
+        &self,
+        who: &Who,
+        name: &str,
+    ) -> Result<KnownTemplate, AppError> {
         let all = self.list_incident_templates(who).await?;
         let found = all.into_iter().find(|known| known.template.name == name);
         found.ok_or_else(|| AppError::NotFound { kind: "incident template", key: name.to_owned() })
@@ -90,12 +94,16 @@ impl App {
         self.check_known_components(&template).await?;
         let known = self.store.list_templates().await?;
         if known.len() >= TEMPLATES_MAX && !known.iter().any(|version| version.name == name) {
-            let message = format!("there are {TEMPLATES_MAX} templates of your own, which is the most");
+            let message =
+                format!("there are {TEMPLATES_MAX} templates of your own, which is the most");
             return Err(AppError::Refused(message));
         }
         let expected = match expected {
             Some(expected) => expected,
-            None => known.iter().find(|version| version.name == name).map_or(0, |version| version.version),
+            None => known
+                .iter()
+                .find(|version| version.name == name)
+                .map_or(0, |version| version.version),
         };
         self.check_playbooks(&known, name, Some(source))?;
         self.store.put_template(name, expected, Some(source), &self.stamp(who, "")).await?;
@@ -145,7 +153,9 @@ impl App {
         });
         let before = self.catalogue.load();
         match before.with_templates(next).newly_refused(&before) {
-            Some(why) => Err(AppError::invalid("source", format!("a playbook would no longer work: {why}"))),
+            Some(why) => {
+                Err(AppError::invalid("source", format!("a playbook would no longer work: {why}")))
+            }
             None => Ok(()),
         }
     }
@@ -154,7 +164,10 @@ impl App {
         let known = self.store.list_components().await?;
         for key in template.components.keys() {
             if !known.iter().any(|component| component.key == *key) {
-                return Err(AppError::invalid("source", format!("components: there is no component `{key}`")));
+                return Err(AppError::invalid(
+                    "source",
+                    format!("components: there is no component `{key}`"),
+                ));
             }
         }
         Ok(())

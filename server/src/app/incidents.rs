@@ -270,7 +270,10 @@ impl App {
         if let Some((from, until)) = draft.backfilled {
             check_times("ended_at", from, until)?;
             if until > self.clock.now() {
-                return Err(AppError::invalid("ended_at", "it has not ended yet: open it as it is now"));
+                return Err(AppError::invalid(
+                    "ended_at",
+                    "it has not ended yet: open it as it is now",
+                ));
             }
             draft.status = IncidentStatus::Resolved;
             draft.scheduled = None;
@@ -339,7 +342,8 @@ impl App {
 
     /// Tells pagers that somebody takes care.
     async fn acknowledge(&self, incident: &Incident) -> Result<(), AppError> {
-        let Some(by) = incident.handled_by.as_ref().filter(|_| incident.resolved_at.is_none()) else {
+        let Some(by) = incident.handled_by.as_ref().filter(|_| incident.resolved_at.is_none())
+        else {
             return Ok(());
         };
         let message = Message {
@@ -411,7 +415,8 @@ impl App {
                 IncidentStatus::Resolved
             };
             let reach = Reach { is_quiet: true, ..Reach::default() };
-            let last = UpdateDraft { reach, ..UpdateDraft::new(status, "This was opened by mistake.") };
+            let last =
+                UpdateDraft { reach, ..UpdateDraft::new(status, "This was opened by mistake.") };
             self.update_incident(who, id, last, None).await?;
         }
         let now = self.clock.now();
@@ -430,8 +435,8 @@ impl App {
         who.must(Role::Operator, EVERYWHERE, "correct updates")?;
         let before = self.store.get_incident(incident).await?;
         let found = before.updates.iter().find(|known| known.id == update);
-        let found = found
-            .ok_or_else(|| AppError::NotFound { kind: "update", key: update.to_owned() })?;
+        let found =
+            found.ok_or_else(|| AppError::NotFound { kind: "update", key: update.to_owned() })?;
         let body = body.unwrap_or(&found.body);
         check_text("body", body, BODY_MAX)?;
         let at = at.unwrap_or(found.created_at).min(self.clock.now());
@@ -526,7 +531,10 @@ fn is_planned(status: IncidentStatus) -> bool {
 
 fn check_times(field: &str, from: Millis, until: Millis) -> Result<(), AppError> {
     if until <= from || until - from > YEAR_MS {
-        return Err(AppError::invalid(field, "the end is after the beginning, and within a year of it"));
+        return Err(AppError::invalid(
+            field,
+            "the end is after the beginning, and within a year of it",
+        ));
     }
     Ok(())
 }
@@ -535,7 +543,8 @@ fn check_metadata(metadata: &BTreeMap<String, Value>) -> Result<(), AppError> {
     if let Some((name, _)) = metadata.iter().find(|(_, value)| !value.is_object()) {
         return Err(AppError::invalid(&format!("metadata.{name}"), "an object is expected"));
     }
-    let size: usize = metadata.iter().map(|(name, value)| name.len() + value.to_string().len()).sum();
+    let size: usize =
+        metadata.iter().map(|(name, value)| name.len() + value.to_string().len()).sum();
     if size > METADATA_BYTES_MAX {
         let message = format!("over {} kB", METADATA_BYTES_MAX / 1_024);
         return Err(AppError::invalid("metadata", message));

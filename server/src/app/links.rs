@@ -204,9 +204,9 @@ impl App {
 
     /// An HMAC whose key is derived for one purpose from the secret that all nodes share.
     pub(super) async fn mac_for(&self, purpose: &[u8]) -> Result<Hmac<Sha256>, AppError> {
-        let secret = self.link_secret.get_or_try_init(async || {
-            self.store.meta_or_put(SECRET, &ids::secret()).await
-        });
+        let secret = self
+            .link_secret
+            .get_or_try_init(async || self.store.meta_or_put(SECRET, &ids::secret()).await);
         let secret = secret.await?;
         let failed = |_| AppError::Internal("a key of any length is good".into());
         let root = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(failed)?;

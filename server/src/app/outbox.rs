@@ -180,7 +180,10 @@ impl App {
                         let wait_ms = wait_ms.max(wish_ms.unwrap_or(0));
                         Attempt::Later(now + with_jitter(wait_ms), why)
                     }
-                    None => Attempt::Dead(format!("given up after {} attempts: {why}", delivery.attempts)),
+                    None => Attempt::Dead(format!(
+                        "given up after {} attempts: {why}",
+                        delivery.attempts
+                    )),
                 }
             }
         })
@@ -245,7 +248,8 @@ impl App {
                 let message = self.for_subscriber(message, &subscriber.id).await?;
                 let (kind, body) = webhook::body(&message, Format::Standard, stamp);
                 let headers = webhook::headers(&[key], stamp, &body);
-                let answer = self.poster(now).post(&subscriber.address, kind, headers, body).await?;
+                let answer =
+                    self.poster(now).post(&subscriber.address, kind, headers, body).await?;
                 answer.judge()
             }
         }

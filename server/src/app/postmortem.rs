@@ -38,7 +38,10 @@ impl App {
                 continue;
             }
             let (title, environment) = (&run.title, &run.environment);
-            let started = format!("{} started \"{title}\" in {environment}: {}", run.requested_by, run.reason);
+            let started = format!(
+                "{} started \"{title}\" in {environment}: {}",
+                run.requested_by, run.reason
+            );
             lines.push((run.created_at, started));
             if let Some(at) = run.finished_at {
                 let took = (at - run.created_at) as f64 / 1_000.0;
@@ -47,22 +50,30 @@ impl App {
             }
         }
         let kinds = ["flag", "segment"];
-        let changes = ChangeFilter { since: Some(from), limit: ROWS_MAX, ..ChangeFilter::default() };
+        let changes =
+            ChangeFilter { since: Some(from), limit: ROWS_MAX, ..ChangeFilter::default() };
         for change in self.store.list_changes(&changes).await? {
             if change.at > ended || !kinds.contains(&change.subject_kind.as_str()) {
                 continue;
             }
             let place = change.environment.as_deref().unwrap_or("all environments");
-            let why = if change.reason.is_empty() { String::new() } else { format!(": {}", change.reason) };
-            let what = format!("{} `{}` in {place}: {}{why}", change.actor, change.subject, change.action);
+            let why = if change.reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", change.reason)
+            };
+            let what =
+                format!("{} `{}` in {place}: {}{why}", change.actor, change.subject, change.action);
             lines.push((change.at, what));
         }
         lines.sort();
         lines.truncate(LINES_MAX);
         let seconds = (ended - began) / 1_000;
-        let lasted = switchback_playbook::units::duration_text(seconds.max(0).cast_unsigned() * 1_000);
+        let lasted =
+            switchback_playbook::units::duration_text(seconds.max(0).cast_unsigned() * 1_000);
         let components: Vec<&str> = incident.components.keys().map(String::as_str).collect();
-        let touched = if components.is_empty() { "none named".to_owned() } else { components.join(", ") };
+        let touched =
+            if components.is_empty() { "none named".to_owned() } else { components.join(", ") };
         let mut text = format!(
             "## Summary\n\n{}\n\n- Impact: {}\n- Components: {touched}\n- Began: {}\n- Over: {}\n- Lasted: {lasted}\n",
             incident.name,
@@ -74,9 +85,7 @@ impl App {
         for (at, line) in lines {
             text.push_str(&format!("- {} {line}\n", utc(at)));
         }
-        text.push_str(
-            "\n## What went wrong\n\n\n## What went well\n\n\n## What we change\n\n- \n",
-        );
+        text.push_str("\n## What went wrong\n\n\n## What went well\n\n\n## What we change\n\n- \n");
         Ok(text)
     }
 }

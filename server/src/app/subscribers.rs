@@ -124,10 +124,13 @@ impl App {
             SubscriberMode::Webhook => {
                 let url = url::Url::parse(wish.address.trim());
                 let good = url.as_ref().is_ok_and(|url| {
-                    matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= 500
+                    matches!(url.scheme(), "http" | "https")
+                        && url.has_host()
+                        && url.as_str().len() <= 500
                 });
                 if !good {
-                    let message = "an address begins with https:// or http:// and has at most 500 characters";
+                    let message =
+                        "an address begins with https:// or http:// and has at most 500 characters";
                     return Err(AppError::invalid("endpoint", message.to_owned()));
                 }
                 wish.address = url.map(String::from).unwrap_or_default();
@@ -156,7 +159,7 @@ impl App {
 
     /// The message that asks a subscriber to confirm; the link is put in when it is sent.
     fn asks(&self, id: &str) -> NewMessage {
-        let title = self.status.settings.title.clone();
+        let title = self.status.look.title.clone();
         let message = Message {
             event: ASKS.to_owned(),
             title: format!("Confirm that you want news of {title}"),
@@ -200,7 +203,12 @@ impl App {
         self.subscriber_url("unsubscribe", MANAGE, id).await
     }
 
-    async fn subscriber_url(&self, page: &str, purpose: &[u8], id: &str) -> Result<String, AppError> {
+    async fn subscriber_url(
+        &self,
+        page: &str,
+        purpose: &[u8],
+        id: &str,
+    ) -> Result<String, AppError> {
         let token = self.subscriber_token(purpose, id).await?;
         Ok(format!("{}/status/{page}?token={token}", self.public_url))
     }
@@ -222,9 +230,18 @@ impl App {
     }
 
     async fn by_token(&self, purpose: &[u8], token: &str) -> Result<Subscriber, AppError> {
-        let foreign = || AppError::Refused("this link is not one of ours, or it was cut off on its way".to_owned());
-        let (id, proof) = token.split_once('.').filter(|_| token.len() <= TOKEN_BYTES_MAX).ok_or_else(foreign)?;
-        let id = URL_SAFE_NO_PAD.decode(id).ok().and_then(|id| String::from_utf8(id).ok()).ok_or_else(foreign)?;
+        let foreign = || {
+            AppError::Refused(
+                "this link is not one of ours, or it was cut off on its way".to_owned(),
+            )
+        };
+        let (id, proof) =
+            token.split_once('.').filter(|_| token.len() <= TOKEN_BYTES_MAX).ok_or_else(foreign)?;
+        let id = URL_SAFE_NO_PAD
+            .decode(id)
+            .ok()
+            .and_then(|id| String::from_utf8(id).ok())
+            .ok_or_else(foreign)?;
         let proof = URL_SAFE_NO_PAD.decode(proof).map_err(|_| foreign())?;
         if proof.len() != PROOF_BYTES {
             return Err(foreign());
@@ -263,11 +280,18 @@ impl App {
             return Ok(());
         }
         let by = self.stamp(&Who::system(), "ended by link");
-        Ok(self.store.set_subscriber_state(&subscriber.id, SubscriberState::Unsubscribed, &by).await?)
+        Ok(self
+            .store
+            .set_subscriber_state(&subscriber.id, SubscriberState::Unsubscribed, &by)
+            .await?)
     }
 
     /// Chooses components by the link in a letter; none: all.
-    pub async fn choose_components(&self, token: &str, components: &[String]) -> Result<(), AppError> {
+    pub async fn choose_components(
+        &self,
+        token: &str,
+        components: &[String],
+    ) -> Result<(), AppError> {
         let subscriber = self.by_token(MANAGE, token).await?;
         self.check_components(components).await?;
         let by = self.stamp(&Who::system(), "chosen by link");

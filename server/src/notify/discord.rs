@@ -51,8 +51,11 @@ pub fn body(message: &Message) -> Value {
 pub fn with_wait(url: &str) -> Result<String, Refusal> {
     let mut url = url::Url::parse(url)
         .map_err(|_| Refusal::Never("the channel's secret is not an address".to_owned()))?;
-    let kept: Vec<(String, String)> =
-        url.query_pairs().filter(|(name, _)| name != "wait").map(|(a, b)| (a.into(), b.into())).collect();
+    let kept: Vec<(String, String)> = url
+        .query_pairs()
+        .filter(|(name, _)| name != "wait")
+        .map(|(a, b)| (a.into(), b.into()))
+        .collect();
     url.query_pairs_mut().clear().extend_pairs(kept).append_pair("wait", "true");
     Ok(url.into())
 }
@@ -84,7 +87,8 @@ mod tests {
 
     #[test]
     fn the_answer_is_always_waited_for() {
-        let url = with_wait("https://discord.test/api/webhooks/1/t?thread_id=5&wait=false").unwrap();
+        let url =
+            with_wait("https://discord.test/api/webhooks/1/t?thread_id=5&wait=false").unwrap();
 
         assert_eq!(url, "https://discord.test/api/webhooks/1/t?thread_id=5&wait=true");
     }

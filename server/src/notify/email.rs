@@ -87,11 +87,17 @@ impl Mailer {
             ("smtp", Some("none")) => (25, Tls::None),
             ("smtp", None) if is_here(&host) => (25, Tls::None),
             ("smtp", None) => {
-                return Err("mail.url says nothing of TLS: use `smtps://`, or `smtp://...?tls=required` \
+                return Err(
+                    "mail.url says nothing of TLS: use `smtps://`, or `smtp://...?tls=required` \
                             (or `opportunistic`, or `none` for a server that has none)"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
-            _ => return Err("mail.url is `smtp://host:port?tls=required` or `smtps://host:port`".to_owned()),
+            _ => {
+                return Err(
+                    "mail.url is `smtp://host:port?tls=required` or `smtps://host:port`".to_owned()
+                );
+            }
         };
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&host)
             .port(url.port().unwrap_or(port))
@@ -99,8 +105,11 @@ impl Mailer {
             .timeout(Some(TIMEOUT))
             .pool_config(PoolConfig::new().max_size(CONNECTIONS_MAX).idle_timeout(IDLE));
         if let Some(password) = url.password() {
-            let plain = |text: &str| decode(text).ok_or("mail.url: the user or the password cannot be read");
-            builder = builder.credentials(Credentials::new(plain(url.username())?, plain(password)?));
+            let plain = |text: &str| {
+                decode(text).ok_or("mail.url: the user or the password cannot be read")
+            };
+            builder =
+                builder.credentials(Credentials::new(plain(url.username())?, plain(password)?));
         }
         let from = mailbox(&config.from).map_err(|why| format!("mail.from {why}"))?;
         let reply_to = match config.reply_to.as_str() {
@@ -169,7 +178,8 @@ impl Mailer {
             raw.push(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
         }
         for (name, value) in raw {
-            let name = HeaderName::new_from_ascii(name.to_owned()).map_err(|e| failed(e.to_string()))?;
+            let name =
+                HeaderName::new_from_ascii(name.to_owned()).map_err(|e| failed(e.to_string()))?;
             builder = builder.raw_header(HeaderValue::new(name, value));
         }
         let html = html.render().map_err(|error| failed(error.to_string()))?;
@@ -204,15 +214,17 @@ pub fn address_of(text: &str) -> Result<Address, String> {
 /// Reads `Name <a@b.example>` or `a@b.example`.
 fn mailbox(text: &str) -> Result<Mailbox, String> {
     let plain = one_line(text);
-    Mailbox::from_str(&plain)
-        .map_err(|_| format!("is `{plain}`; it must be `name@example.org` or `Name <name@example.org>`"))
+    Mailbox::from_str(&plain).map_err(|_| {
+        format!("is `{plain}`; it must be `name@example.org` or `Name <name@example.org>`")
+    })
 }
 
 fn tls(host: &str, ca_file: Option<&std::path::Path>) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(host.to_owned());
     if let Some(path) = ca_file {
         let shown = path.display();
-        let pem = std::fs::read(path).map_err(|e| format!("mail.ca_file {shown} cannot be read: {e}"))?;
+        let pem =
+            std::fs::read(path).map_err(|e| format!("mail.ca_file {shown} cannot be read: {e}"))?;
         let certificate = Certificate::from_pem(&pem)
             .map_err(|_| format!("mail.ca_file {shown} holds no certificate in PEM form"))?;
         builder = builder.add_root_certificate(certificate);
@@ -261,7 +273,10 @@ mod tests {
         let stamp = Stamp { id: "inc_1.upd_2.sub_3", now: 0, public_url: "https://sb.test" };
         let unsubscribe = Some("https://sb.test/status/unsubscribe?token=t");
 
-        let mail = mailer().write(&["ann@shop.example".to_owned()], &Letter { message: &message, stamp, unsubscribe });
+        let mail = mailer().write(
+            &["ann@shop.example".to_owned()],
+            &Letter { message: &message, stamp, unsubscribe },
+        );
         let mail = String::from_utf8(mail.unwrap().formatted()).unwrap();
 
         for line in [
@@ -278,7 +293,11 @@ mod tests {
     #[tokio::test]
     async fn a_value_never_starts_a_header() {
         let says = Says {
-            email: Some(EmailText { subject: "a\r\nBcc: evil@x.test".into(), text: "t".into(), html: None }),
+            email: Some(EmailText {
+                subject: "a\r\nBcc: evil@x.test".into(),
+                text: "t".into(),
+                html: None,
+            }),
             ..Says::default()
         };
         let message = Message { says, ..Message::default() };
@@ -295,12 +314,17 @@ mod tests {
     #[test]
     fn a_server_elsewhere_is_reached_with_tls_or_on_purpose_without() {
         let read = |url: &str| {
-            let config = Mail { url: url.to_owned(), from: "a@b.example".to_owned(), ..Mail::default() };
+            let config =
+                Mail { url: url.to_owned(), from: "a@b.example".to_owned(), ..Mail::default() };
             Mailer::new(&config).map(|found| found.is_some())
         };
 
         assert_eq!(read(""), Ok(false));
-        for good in ["smtps://u:p@mail.example", "smtp://mail.example?tls=required", "smtp://localhost:1025"] {
+        for good in [
+            "smtps://u:p@mail.example",
+            "smtp://mail.example?tls=required",
+            "smtp://localhost:1025",
+        ] {
             assert_eq!(read(good), Ok(true), "{good}");
         }
         let error = read("smtp://u:hunter2@mail.example").unwrap_err();

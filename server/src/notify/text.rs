@@ -34,7 +34,10 @@ mod tests {
     #[test]
     fn nothing_calls_everybody_or_is_a_link() {
         assert_eq!(escape_slack("<!channel> a & b"), "&lt;!channel&gt; a &amp; b");
-        assert_eq!(escape_discord("@everyone **b** [x](y)"), "\\@everyone \\*\\*b\\*\\* \\[x\\](y)");
+        assert_eq!(
+            escape_discord("@everyone **b** [x](y)"),
+            "\\@everyone \\*\\*b\\*\\* \\[x\\](y)"
+        );
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub fn key_of(secret: &str) -> Result<Vec<u8>, Refusal> {
     let text = secret.trim();
     let bytes = STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text));
     bytes.ok().filter(|bytes| bytes.len() >= KEY_BYTES_MIN).ok_or_else(|| {
-        let what = format!("a webhook's secret is `whsec_` and base64 of {KEY_BYTES_MIN} bytes or more");
+        let what =
+            format!("a webhook's secret is `whsec_` and base64 of {KEY_BYTES_MIN} bytes or more");
         Refusal::Never(what)
     })
 }
@@ -81,7 +82,8 @@ mod tests {
     #[test]
     fn each_key_signs_id_time_and_body() {
         let key = key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let stamp = Stamp { id: "msg_p5jXN8AQM9LWM0D4loKWxJek", now: 1_614_265_330_000, public_url: "" };
+        let stamp =
+            Stamp { id: "msg_p5jXN8AQM9LWM0D4loKWxJek", now: 1_614_265_330_000, public_url: "" };
 
         let headers = headers(&[key.clone(), key], stamp, br#"{"test": 2432232314}"#);
 

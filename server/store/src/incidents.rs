@@ -424,7 +424,8 @@ impl Store {
             now.clear(); // the work has not begun
         } else if over {
             for (key, status) in &mut now {
-                *status = update.components.get(key).copied().unwrap_or(ComponentStatus::Operational);
+                *status =
+                    update.components.get(key).copied().unwrap_or(ComponentStatus::Operational);
             }
             for row in tx.all(LIST, params![true, None::<String>, None::<String>, 200_i64]).await? {
                 let other = read_incident(&row)?;
@@ -501,12 +502,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         let row = tx.one(FIND, params![incident]).await?;
-        let before = with_updates(&mut tx, &row.ok_or_else(|| not_found("incident", incident))?).await?;
+        let before =
+            with_updates(&mut tx, &row.ok_or_else(|| not_found("incident", incident))?).await?;
         if tx.execute(EDIT_UPDATE, params![update, incident, body, at]).await? == 0 {
             return Err(not_found("update", update));
         }
         let row = tx.one(FIND, params![incident]).await?;
-        let after = with_updates(&mut tx, &row.ok_or_else(|| not_found("incident", incident))?).await?;
+        let after =
+            with_updates(&mut tx, &row.ok_or_else(|| not_found("incident", incident))?).await?;
         tx.log(by, 0, entry(incident, "edit update", Some(&before), &after)?).await?;
         tx.announce("status").await?;
         tx.commit().await

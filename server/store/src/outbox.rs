@@ -297,11 +297,7 @@ fn read_count(row: &Row) -> Result<DeliveryCount, StoreError> {
 
 impl Store {
     /// Keeps a message that nothing else causes, such as a test. False when it was said before.
-    pub async fn send_message(
-        &self,
-        message: &NewMessage,
-        by: &Stamp,
-    ) -> Result<bool, StoreError> {
+    pub async fn send_message(&self, message: &NewMessage, by: &Stamp) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
         let is_new = send_in(&mut tx, message, by.at).await?;
         if is_new {

@@ -232,7 +232,8 @@ pub(crate) async fn append_in(
     tx.execute(INSERT, params).await?;
     tx.execute(HEAD_SET, params![&entry.hash]).await?;
     if is_news(&entry) {
-        let (message, body) = (format!("msg_run_{}", entry.seq), serde_json::json!({"log": entry.seq}));
+        let (message, body) =
+            (format!("msg_run_{}", entry.seq), serde_json::json!({"log": entry.seq}));
         let run = Some(entry.run_id.as_str());
         outbox::tell_in(tx, "runs", &message, &body, run, entry.at).await?;
     }

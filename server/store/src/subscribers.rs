@@ -150,7 +150,8 @@ impl Store {
         by: &Stamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
-        let Subscriber { id, mode, address, state, components, incident_id, confirmed_at, .. } = new;
+        let Subscriber { id, mode, address, state, components, incident_id, confirmed_at, .. } =
+            new;
         let scope = incident_id.as_deref().unwrap_or_default();
         if tx.one(BY_ADDRESS, params![word(mode)?, address, scope]).await?.is_some() {
             return Err(StoreError::Exists { kind: "subscriber", key: address.clone() });

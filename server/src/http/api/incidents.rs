@@ -8,9 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use switchback_playbook::ports::IncidentText;
-use switchback_store::{
-    Audience, Component, ComponentStatus, Impact, Incident, IncidentStatus,
-};
+use switchback_store::{Audience, Component, ComponentStatus, Impact, Incident, IncidentStatus};
 
 use crate::app::incidents::{IncidentDraft, IncidentEdit, UpdateDraft};
 use crate::app::{AppError, Reach};
@@ -283,7 +281,10 @@ fn closed<T: serde::de::DeserializeOwned>(field: &str, word: &str) -> Result<T, 
 }
 
 fn components_of(text: &IncidentText) -> Result<BTreeMap<String, ComponentStatus>, AppError> {
-    text.components.iter().map(|(key, word)| Ok((key.clone(), closed("components", word)?))).collect()
+    text.components
+        .iter()
+        .map(|(key, word)| Ok((key.clone(), closed("components", word)?)))
+        .collect()
 }
 
 async fn get_incident(app: Data<State>, caller: Caller, path: Path<String>) -> Answer<Incident> {
@@ -332,7 +333,9 @@ async fn update_incident(
     let status = match (body.status, &text) {
         (Some(status), _) => status,
         (None, Some(text)) => closed("status", &text.status)?,
-        (None, None) => return Err(AppError::invalid("status", "say how it goes, or name a template")),
+        (None, None) => {
+            return Err(AppError::invalid("status", "say how it goes, or name a template"));
+        }
     };
     let said = body.body.or_else(|| text.as_ref().map(|text| text.body.clone()));
     let said =
