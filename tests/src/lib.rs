@@ -7,6 +7,7 @@ pub mod browser;
 pub mod fleet;
 pub mod foreign;
 pub mod interrupt;
+pub mod link;
 pub mod mail;
 pub mod server;
 pub mod shop;

@@ -251,6 +251,8 @@ async fn every_page_is_accessible() {
     let browser = Browser::start().await;
 
     let mut pages: Vec<String> = vec!["/sign-in".to_owned(), "/status".to_owned()];
+    pages.extend(["/status/history", "/status/incidents/none"].map(str::to_owned));
+    pages.extend(incident.iter().map(|id| format!("/status/incidents/{id}")));
     for page in [
         "",
         "/flags",
@@ -288,9 +290,10 @@ async fn every_page_is_accessible() {
         format!("{PROD}/nothing-here"),
     ]);
 
-    let mut found = Vec::new();
-    for (index, page) in pages.iter().enumerate() {
-        if index == 2 {
+    let (mut found, mut is_signed_in) = (Vec::new(), false);
+    for page in &pages {
+        if page.starts_with("/ui") && !is_signed_in {
+            is_signed_in = true;
             browser.sign_in(&server).await;
         }
         for look in [WIDE, NARROW_DARK] {

@@ -66,7 +66,8 @@ fn ci() -> Result<(), Problem> {
 
 /// Runs the tests against one private PostgreSQL, which ends with this process.
 fn test(filter: &[&str]) -> Result<(), Problem> {
-    tools::install(&[tools::CHROMIUM, tools::POSTGRES, tools::AXE, tools::SDKS])?;
+    let all = [tools::CHROMIUM, tools::POSTGRES, tools::AXE, tools::SDKS, tools::FEEDPARSER];
+    tools::install(&all)?;
     run(Command::new("cargo").args(["build", "--workspace", "--locked"]))?;
     let server = postgres::Private::start()?;
     let with = |command: &mut Command| run(server.give_to(command));

@@ -63,6 +63,33 @@ pub const SDKS: Tool = Tool {
     by_hand: "install Node.js 20 or later and npm, then run `npm ci --legacy-peer-deps` in tests/compat and in tests/compat/ofrep-server",
 };
 
+/// The feed reader that the tests of the status page's feeds ask.
+pub const FEEDPARSER: Tool = Tool {
+    name: "feedparser",
+    found: || {
+        let python = "tests/feeds/.venv/bin/python";
+        let import = Command::new(python).args(["-c", "import feedparser"]).status();
+        Path::new(python).exists() && import.is_ok_and(|status| status.success())
+    },
+    install: || {
+        let venv = "tests/feeds/.venv";
+        run(Command::new("python3").args(["-m", "venv", "--clear", venv]))?;
+        run(Command::new("tests/feeds/.venv/bin/python").args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+            "-r",
+            "tests/feeds/requirements.txt",
+        ]))
+    },
+    by_hand: "install Python 3 with its venv module (on Debian: apt-get install python3-venv), then run \
+              `python3 -m venv tests/feeds/.venv && tests/feeds/.venv/bin/pip install -r tests/feeds/requirements.txt`",
+};
+
 /// Installs what is missing, or says what to do.
 pub fn install(tools: &[Tool]) -> Result<(), Problem> {
     for tool in tools {

@@ -91,7 +91,7 @@ pub struct App {
     /// Playbooks and incident templates.
     pub catalogue: ArcSwap<Catalogue>,
     /// What the public page says, in memory.
-    pub status: StatusBoard,
+    pub status: Arc<StatusBoard>,
     /// What runs beside the requests.
     pub tasks: tasks::Tasks,
     /// Figures for `/metrics`.
@@ -136,12 +136,13 @@ impl App {
         let hub = Hub::new(node, store.clone(), Arc::clone(&clock), config.stream.clone());
         let mailer = Mailer::new(&config.mail).map_err(|why| AppError::invalid("mail", why))?;
         let catalogue = Catalogue::load(config.runbooks_dir.as_deref())?;
+        let status = Arc::new(StatusBoard::new(&config, &public_url));
         let app = Arc::new(Self {
             hub: Arc::new(hub),
             ids,
             public_url,
             catalogue: ArcSwap::from_pointee(catalogue),
-            status: StatusBoard::new(&config),
+            status,
             tasks: tasks::Tasks::default(),
             metrics: Metrics::new(),
             tokens: TokenCache::default(),

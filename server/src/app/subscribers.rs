@@ -159,7 +159,7 @@ impl App {
 
     /// The message that asks a subscriber to confirm; the link is put in when it is sent.
     fn asks(&self, id: &str) -> NewMessage {
-        let title = self.status.settings.title.clone();
+        let title = self.status.look.title.clone();
         let message = Message {
             event: ASKS.to_owned(),
             title: format!("Confirm that you want news of {title}"),

@@ -34,12 +34,19 @@ pub struct Client {
 }
 
 impl Target {
+    /// The server's address.
+    pub fn address(&self, variables: &BTreeMap<String, String>) -> String {
+        let given = self.url.clone().or_else(|| variables.get("SWITCHBACK_URL").cloned());
+        let url = given.filter(|text| !text.is_empty());
+        let url = url.unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
+        url.trim_end_matches('/').to_owned()
+    }
+
     /// A client; says what is missing.
     pub fn client(&self, variables: &BTreeMap<String, String>) -> Result<Client, Failure> {
         let from = |given: &Option<String>, name: &str| {
             given.clone().or_else(|| variables.get(name).cloned()).filter(|text| !text.is_empty())
         };
-        let url = from(&self.url, "SWITCHBACK_URL").unwrap_or("http://127.0.0.1:8080".to_owned());
         let token = from(&self.token, "SWITCHBACK_TOKEN").ok_or_else(|| {
             Failure::with_code(
                 2,
@@ -51,7 +58,7 @@ impl Target {
             .connect_timeout(Duration::from_secs(5))
             .no_proxy()
             .build()?;
-        Ok(Client { http, url: url.trim_end_matches('/').to_owned(), token, json: self.json })
+        Ok(Client { http, url: self.address(variables), token, json: self.json })
     }
 }
 

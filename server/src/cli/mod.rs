@@ -19,7 +19,9 @@ mod record;
 mod serve;
 mod source;
 mod status;
+mod status_export;
 mod token;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -144,12 +146,15 @@ enum Command {
         #[command(subcommand)]
         command: backup::Command,
     },
-    /// What is on, who is connected, what is open.
+    /// What is on, who is connected, what is open; and the public status page as files.
+    #[command(args_conflicts_with_subcommands = true)]
     Status {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         query: status::Query,
+        #[command(subcommand)]
+        command: Option<status::Command>,
     },
     /// What would this user get? Reads JSON lines, writes one answer a line.
     ///
@@ -268,7 +273,11 @@ fn run(cli: Cli) -> Outcome {
         Some(Command::Backup { target, command }) => {
             in_runtime(backup::run(target.client(&variables)?, command))
         }
-        Some(Command::Status { target, query }) => {
+        Some(Command::Status { target, command: Some(command), .. }) => {
+            let status::Command::Export(options) = command;
+            in_runtime(status_export::run(&target.address(&variables), options))
+        }
+        Some(Command::Status { target, query, command: None }) => {
             in_runtime(status::run(target.client(&variables)?, query))
         }
     }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use switchback_store::StoreError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use super::{Failure, Outcome, say};
+use super::{Failure, Outcome, say, waiting};
 use crate::app::App;
 use crate::app::ids::SystemClock;
 use crate::config::{Config, Init, LogFormat};
@@ -34,7 +33,13 @@ pub fn run(config: Config, init: &Init) -> Outcome {
 
 async fn serve(config: Config, init: &Init) -> Outcome {
     let mut signals = Signals::listen()?;
-    let started = start(config, init).await?;
+    let started = tokio::select! {
+        started = start(config, init) => started?,
+        () = signals.wait() => {
+            say("Ending.");
+            return Ok(());
+        }
+    };
     for line in &started.hints {
         say(line);
     }
@@ -70,15 +75,17 @@ pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
     let url = format!("http://{}", listener.local_addr()?);
     let is_embedded = config.database_url.is_empty();
     let lock = if is_embedded { Some(own_data_dir(&config.data_dir)?) } else { None };
-    let opened = switchback_store::open(&config.database_address())
-        .await
-        .map_err(|error| explain(&config, error))?;
     let public_url = match config.public_url.trim_end_matches('/') {
         "" => url.clone(),
         given => given.to_owned(),
     };
+    let (opened, has_waited) = waiting::open(&config, &public_url, &listener).await?;
     let app = App::new(opened.store, config, public_url, Arc::new(SystemClock))?;
-    let mut hints = vec![format!("Switchback listens on {url}")];
+    let mut hints = vec![if has_waited {
+        "The database is there.".to_owned()
+    } else {
+        format!("Switchback listens on {url}")
+    }];
     if app.store.find_meta("seeded").await?.is_none() {
         if opened.is_new {
             app.store.put_epoch(&app.ids.next("epoch")).await?;
@@ -146,20 +153,6 @@ fn own_data_dir(folder: &Path) -> Result<File, Failure> {
         Failure::new(format!("another Switchback runs on {shown}; stop it, or {hint}"))
     })?;
     Ok(lock)
-}
-
-fn explain(config: &Config, error: StoreError) -> Failure {
-    let place = match crate::config::mask_url(&config.database_url) {
-        empty if empty.is_empty() => config.data_dir.join("switchback.db").display().to_string(),
-        url => url,
-    };
-    let base = Failure::from(error);
-    Failure::new(match base.message {
-        message if message.contains("newer release") => format!(
-            "{place}: {message}; start the newer release, or restore a backup made by this one"
-        ),
-        message => format!("{place}: {message}"),
-    })
 }
 
 /// Sends log lines to standard error.

@@ -1,6 +1,6 @@
 //! `switchback status`: what is on, who is connected, what is open.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{Client, text};
@@ -11,6 +11,12 @@ pub struct Query {
     /// The environment.
     #[arg(long, short, default_value = "production")]
     env: String,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write the public status page as plain files, for any host that serves files. Takes no token.
+    Export(super::status_export::Options),
 }
 
 pub async fn run(client: Client, query: Query) -> Outcome {

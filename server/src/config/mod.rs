@@ -1,12 +1,16 @@
 //! Configuration: `switchback.toml` < environment `SWITCHBACK_*` < command line. An unknown key stops
 //! the start and names the nearest known one.
 
+mod status;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+
+pub use status::{Look, StatusPage};
 
 /// Everything that can be set, with its default. A key `a.b` is `SWITCHBACK_A__B` in the environment.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -145,16 +149,6 @@ pub struct SignIn {
     pub free_attempts: u32,
 }
 
-/// What the public status page says of itself.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StatusPage {
-    /// The name at its top.
-    pub title: String,
-    /// Where people get help; empty: no link.
-    pub support_url: String,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -207,12 +201,6 @@ impl Default for SignIn {
     }
 }
 
-impl Default for StatusPage {
-    fn default() -> Self {
-        Self { title: "Service status".to_owned(), support_url: String::new() }
-    }
-}
-
 /// Accounts and tokens for a first start without a person; read only when the database is empty.
 #[derive(Clone, Default)]
 pub struct Init {
@@ -243,7 +231,8 @@ const OTHER_VARIABLES: &[&str] = &[
     "SWITCHBACK_INIT_FRONTEND_TOKENS",
 ];
 const TEST_PREFIX: &str = "SWITCHBACK_TEST_";
-const OPTIONAL_KEYS: &[&str] = &["runbooks_dir", "backup.dir", "backup.pg_bin_dir", "mail.ca_file"];
+const OPTIONAL_KEYS: &[&str] =
+    &["runbooks_dir", "backup.dir", "backup.pg_bin_dir", "mail.ca_file", "status.logo"];
 
 /// Reads the file (if given, or `switchback.toml` if there), lays the environment over it, then the
 /// command line's own values.
@@ -326,6 +315,7 @@ impl Config {
         between("sign_in.free_attempts", u64::from(self.sign_in.free_attempts), 1, 100)?;
         between("workers", self.workers as u64, 0, 256)?;
         crate::notify::Mailer::check(&self.mail).map_err(ConfigError)?;
+        self.status.check()?;
         let listen: Result<std::net::SocketAddr, _> = self.listen.parse();
         if listen.is_err() {
             let listen = &self.listen;

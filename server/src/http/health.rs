@@ -28,6 +28,13 @@ pub async fn readyz(app: Data<State>) -> HttpResponse {
     answer.insert_header((header::CACHE_CONTROL, "no-store")).json(body)
 }
 
+/// `GET /readyz` of a server that has no database yet.
+pub async fn no_database() -> HttpResponse {
+    HttpResponse::ServiceUnavailable()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(json!({"ready": false, "database": "down", "stopping": false}))
+}
+
 /// `GET /metrics`, as Prometheus reads it.
 pub async fn metrics(app: Data<State>) -> HttpResponse {
     HttpResponse::Ok()

@@ -94,7 +94,7 @@ async fn catch_up(app: &App) {
         }
         app.recheck_tokens().await?;
         app.refresh_templates().await?;
-        app.status.refresh(&app.store, app.clock.now()).await?;
+        app.status.follow(&app.store, app.clock.now()).await?;
         app.wake_runner();
         Ok::<_, StoreError>(())
     };

@@ -21,6 +21,17 @@ sql! {
     ONCE_BEFORE = "SELECT body FROM idempotency_keys WHERE actor = $1 AND key = $2";
     ONCE_KEEP = "INSERT INTO idempotency_keys (actor, key, fingerprint, status, body, created_at) \
                  VALUES ($1, $2, '', 200, $3, $4)";
+    REMOVE = "DELETE FROM components WHERE key = $1";
+    FORGET = "DELETE FROM component_states WHERE component = $1";
+    LOCK = "UPDATE components SET position = position WHERE key = $1";
+    HELD = "SELECT components FROM incidents WHERE resolved_at IS NULL";
+    LIST_GROUPS = "SELECT * FROM component_groups ORDER BY position, key";
+    FIND_GROUP = "SELECT * FROM component_groups WHERE key = $1";
+    PUT_GROUP = "INSERT INTO component_groups (key, name, description, position) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (key) DO UPDATE SET name = excluded.name, description = excluded.description, \
+                 position = excluded.position";
+    REMOVE_GROUP = "DELETE FROM component_groups WHERE key = $1";
+    IN_GROUP = "SELECT COUNT(*) AS n FROM components WHERE group_key = $1";
     REMEMBER = "INSERT INTO component_states (component, at, status) VALUES ($1, $2, $3) \
                 ON CONFLICT (component, at) DO UPDATE SET status = excluded.status";
 }
@@ -69,10 +80,34 @@ pub struct Component {
     pub updated_at: Millis,
 }
 
+/// Components that stand together under one name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
+pub struct ComponentGroup {
+    /// Its permanent name.
+    pub key: String,
+    /// What people call it.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// Where it stands among the groups.
+    pub position: i64,
+}
+
 /// What became of a component in one update: before and after.
 pub type ComponentMoves = BTreeMap<String, (ComponentStatus, ComponentStatus)>;
 
-fn read(row: &Row) -> Result<Component, StoreError> {
+/// A group from its row.
+pub(crate) fn group_of(row: &Row) -> Result<ComponentGroup, StoreError> {
+    Ok(ComponentGroup {
+        key: row.text("key")?,
+        name: row.text("name")?,
+        description: row.text("description")?,
+        position: row.int("position")?,
+    })
+}
+
+/// A component from its row.
+pub(crate) fn component_of(row: &Row) -> Result<Component, StoreError> {
     Ok(Component {
         key: row.text("key")?,
         name: row.text("name")?,
@@ -95,9 +130,11 @@ pub(crate) async fn move_in(
     let mut moved = ComponentMoves::new();
     for (key, status) in components {
         let row = tx.one(FIND, params![key]).await?;
-        let before = read(&row.ok_or_else(|| not_found("component", key))?)?.status;
+        let before = component_of(&row.ok_or_else(|| not_found("component", key))?)?.status;
         if before != *status {
-            tx.execute(SET_STATUS, params![key, word(status)?, at]).await?;
+            if tx.execute(SET_STATUS, params![key, word(status)?, at]).await? == 0 {
+                return Err(not_found("component", key)); // removed meanwhile
+            }
             tx.execute(REMEMBER, params![key, at, word(status)?]).await?;
             moved.insert(key.clone(), (before, *status));
         }
@@ -119,14 +156,19 @@ pub(crate) async fn must_exist<'k>(
 impl Store {
     /// All components, in their order.
     pub async fn list_components(&self) -> Result<Vec<Component>, StoreError> {
-        self.db.all(LIST, vec![]).await?.iter().map(read).collect()
+        self.db.all(LIST, vec![]).await?.iter().map(component_of).collect()
     }
 
     /// Makes a component or changes its texts and place; its status stays.
     pub async fn put_component(&self, component: &Component, by: &Stamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         let Component { key, name, description, status, position, group, .. } = component;
-        let before = tx.one(FIND, params![key]).await?.as_ref().map(read).transpose()?;
+        if let Some(group) = group
+            && tx.one(FIND_GROUP, params![group]).await?.is_none()
+        {
+            return Err(not_found("component group", group));
+        }
+        let before = tx.one(FIND, params![key]).await?.as_ref().map(component_of).transpose()?;
         let hides = component.only_show_if_degraded;
         let params = params![key, name, description, word(status)?, *position, group, hides, by.at];
         tx.execute(PUT, params).await?;
@@ -161,7 +203,7 @@ impl Store {
         let mut before = BTreeMap::new();
         for component in components.keys() {
             let row = tx.one(FIND, params![component]).await?;
-            let known = read(&row.ok_or_else(|| not_found("component", component))?)?;
+            let known = component_of(&row.ok_or_else(|| not_found("component", component))?)?;
             before.insert(component.clone(), known.status);
         }
         move_in(&mut tx, components, by.at).await?;
@@ -201,6 +243,89 @@ impl Store {
             action: "status",
             before: Some(json(&before)?),
             after: Some(json(&one)?),
+        };
+        tx.log(by, 0, entry).await?;
+        tx.announce("status").await?;
+        tx.commit().await
+    }
+
+    /// Removes a component and its past. Refused while an open incident holds it.
+    pub async fn remove_component(&self, key: &str, by: &Stamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        tx.execute(LOCK, params![key]).await?; // an incident that moves it waits
+        let row = tx.one(FIND, params![key]).await?.ok_or_else(|| not_found("component", key))?;
+        let before = component_of(&row)?;
+        for row in tx.all(HELD, vec![]).await? {
+            let held: BTreeMap<String, ComponentStatus> = row.json("components")?;
+            if held.contains_key(key) {
+                let message = format!("an open incident names `{key}`; resolve it first");
+                return Err(StoreError::Refused(message));
+            }
+        }
+        tx.execute(FORGET, params![key]).await?;
+        tx.execute(REMOVE, params![key]).await?;
+        let entry = Entry {
+            environment: None,
+            revision: None,
+            kind: "component",
+            subject: key,
+            action: "remove",
+            before: Some(json(&before)?),
+            after: None,
+        };
+        tx.log(by, 0, entry).await?;
+        tx.announce("status").await?;
+        tx.commit().await
+    }
+
+    /// All groups, in their order.
+    pub async fn list_component_groups(&self) -> Result<Vec<ComponentGroup>, StoreError> {
+        self.db.all(LIST_GROUPS, vec![]).await?.iter().map(group_of).collect()
+    }
+
+    /// Makes a group or changes it.
+    pub async fn put_component_group(
+        &self,
+        group: &ComponentGroup,
+        by: &Stamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let ComponentGroup { key, name, description, position } = group;
+        let before = tx.one(FIND_GROUP, params![key]).await?.as_ref().map(group_of).transpose()?;
+        tx.execute(PUT_GROUP, params![key, name, description, *position]).await?;
+        let entry = Entry {
+            environment: None,
+            revision: None,
+            kind: "component_group",
+            subject: key,
+            action: "put",
+            before: before.as_ref().map(json).transpose()?,
+            after: Some(json(group)?),
+        };
+        tx.log(by, 0, entry).await?;
+        tx.announce("status").await?;
+        tx.commit().await
+    }
+
+    /// Removes a group. Refused while components stand in it.
+    pub async fn remove_component_group(&self, key: &str, by: &Stamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let row = tx.one(FIND_GROUP, params![key]).await?;
+        let before = group_of(&row.ok_or_else(|| not_found("component group", key))?)?;
+        let inside = tx.one(IN_GROUP, params![key]).await?.map_or(Ok(0), |row| row.int("n"))?;
+        if inside > 0 {
+            let message = format!("{inside} components stand in `{key}`; move them first");
+            return Err(StoreError::Refused(message));
+        }
+        tx.execute(REMOVE_GROUP, params![key]).await?;
+        let entry = Entry {
+            environment: None,
+            revision: None,
+            kind: "component_group",
+            subject: key,
+            action: "remove",
+            before: Some(json(&before)?),
+            after: None,
         };
         tx.log(by, 0, entry).await?;
         tx.announce("status").await?;

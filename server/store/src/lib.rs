@@ -6,6 +6,7 @@
 
 mod automation;
 mod backups;
+mod board;
 mod changes;
 mod channels;
 mod components;
@@ -39,9 +40,10 @@ mod visits;
 
 pub use automation::{AutomationOff, Gate, Once, ScheduleRow};
 pub use backups::BackupRow;
+pub use board::{PublicBoard, PublicIncident, PublicUpdate};
 pub use changes::{Change, ChangeFilter, Stamp};
 pub use channels::ChannelRow;
-pub use components::{Component, ComponentMoves, ComponentStatus};
+pub use components::{Component, ComponentGroup, ComponentMoves, ComponentStatus};
 pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};
 pub use drills::DrillRow;
@@ -105,6 +107,7 @@ impl Store {
     pub fn statements() -> impl Iterator<Item = &'static str> {
         [
             backups::ALL,
+            board::ALL,
             automation::ALL,
             changes::ALL,
             channels::ALL,
