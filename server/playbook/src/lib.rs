@@ -7,7 +7,9 @@
 #![warn(missing_docs)]
 
 pub mod backups;
+pub mod blocks;
 pub mod expr;
+mod flights;
 pub mod format;
 pub mod inputs;
 pub mod invert;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rust_embed::RustEmbed;
-use switchback_playbook::format::Playbook;
+use switchback_playbook::format::{self, Playbook};
 use switchback_playbook::templates::{IncidentTemplate, Library};
 use switchback_playbook::{Problem, lint};
 
@@ -58,6 +58,12 @@ impl Catalogue {
             match IncidentTemplate::parse(&text) {
                 Ok(template) => catalogue.templates.insert(template),
                 Err(problems) => catalogue.refused.push((name, problems)),
+            }
+        }
+        // All are known before any is checked: they may call each other.
+        for (_, text) in &playbooks {
+            if let Ok(playbook) = format::parse(text) {
+                catalogue.templates.insert_playbook(playbook);
             }
         }
         for (name, text) in playbooks {
