@@ -6,6 +6,7 @@
 //! [`runner::drive`] with a lease, again and again if need be, until it says how the run ended.
 #![warn(missing_docs)]
 
+pub mod alerts;
 pub mod backups;
 pub mod blocks;
 pub mod expr;
