@@ -25,6 +25,36 @@ spec:
       flag.set: {key: auth_rollout, value: false}
 ";
 
+/// Two flags at the same time, and then another playbook's steps.
+const TOGETHER: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: together, title: All at once, owner: team-auth}
+spec:
+  deadline: 2m
+  steps:
+    - id: both
+      group:
+        max: 2
+        steps:
+          - {id: open, flag.set: {key: auth_bypass, value: true}, verify: {flag.ack: {at_least: 99%, within: 5s}}}
+          - {id: shut, flag.set: {key: auth_enabled, value: false}}
+          - {id: tell, incident.open: {template: auth_down}}
+    - id: then
+      if: steps.both.open.ok and steps.both.shut.ok
+      playbook.call: {playbook: said, with: {what: everybody is in}}
+";
+const SAID: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: said, title: Say it, owner: team-auth}
+spec:
+  deadline: 1m
+  inputs: {what: {type: string, required: true}}
+  vars: {mark: '!'}
+  steps: [{id: say, log: {message: '${{ inputs.what }}${{ vars.mark }}'}}]
+";
+
 async fn start(api: &Api, playbook: &str) -> String {
     let body = json!({"environment": "production", "reason": REASON});
     let run = api.post(&format!("/api/v1/playbooks/{playbook}/runs"), body).await;
@@ -321,4 +351,44 @@ async fn losing_the_database_does_not_lose_the_clients() {
     })
     .await;
     assert!(flags.wait_for_revision(done["revision"].as_u64().unwrap()).await);
+}
+
+on_both! {
+    /// Steps of a group and of a called playbook are steps like any others: in the dry run, the log, the report and the undo.
+    async fn groups_and_calls_run_as_one_plan(backend: Backend) {
+        let runbooks = backend.folder.path().join("runbooks");
+        std::fs::create_dir_all(&runbooks).unwrap();
+        std::fs::write(runbooks.join("together.yaml"), TOGETHER).unwrap();
+        std::fs::write(runbooks.join("said.yaml"), SAID).unwrap();
+        let folder = runbooks.display().to_string();
+        let variables = [("SWITCHBACK_RUNBOOKS_DIR", folder.as_str())];
+        let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
+        let api = server.api();
+        let client = sdk(&server).await;
+        let user = Context::new().user_id("u1");
+        let before = client.auth_mode(&user);
+
+        let body = json!({"environment": "production", "reason": REASON});
+        let preview = api.post("/api/v1/playbooks/together/preview", body).await;
+        let within: Vec<&str> =
+            preview["preview"]["steps"].as_array().unwrap().iter().map(|s| s["within"].as_str().unwrap()).collect();
+        assert_eq!(within[0], "One of `both`, up to 2 at once");
+        assert_eq!(within[3], "A step of the playbook `said`, called by `then`");
+        let run = start(&api, "together").await;
+        let detail = ended(&api, &run).await;
+        assert_eq!(detail["state"], json!("succeeded"), "{detail}");
+        assert_eq!(client.auth_mode(&user), AuthMode::Bypass);
+        let report = api.get(&format!("/api/v1/runs/{run}/report")).await;
+        let steps: Vec<(&str, &str)> = report["steps"].as_array().unwrap().iter()
+            .map(|step| (step["id"].as_str().unwrap(), step["state"].as_str().unwrap())).collect();
+        assert_eq!(steps, [("both.open", "verified"), ("both.shut", "done"), ("both.tell", "done"), ("then.say", "done")]);
+        assert!(report["steps"][3]["does"].as_str().unwrap().contains("everybody is in!"), "{report}");
+
+        let back = json!({"reason": "sign-in works again"});
+        let undo = api.post(&format!("/api/v1/runs/{run}/undo"), back).await;
+        let undone = ended(&api, undo["id"].as_str().unwrap()).await;
+        assert_eq!(undone["state"], json!("succeeded"), "{undone}");
+        eventually("the client is back", || async { (client.auth_mode(&user) == before).then_some(()) }).await;
+        assert_eq!(api.get("/api/v1/rollback-log/verify").await["ok"], json!(true));
+    }
 }

@@ -50,8 +50,9 @@ spec:
   deadline: 1m
   inputs:
     reason: {type: string, min: 10, required: true}
-  triggers: [{schedule: {every: 30d, environment: staging}}]
-  steps: [{id: say, log: {message: due}}]
+    what: {type: string, required: true}
+  triggers: [{schedule: {every: 30d, environment: staging, inputs: {what: this is due}}}]
+  steps: [{id: say, log: {message: '${{ inputs.what }}'}}]
 ";
 const REASON: &str = "the administrators are all on a plane";
 
@@ -358,7 +359,8 @@ on_both! {
             (&runs[0]["trigger"], &runs[0]["environment"], &runs[0]["requested_by"]),
             (&json!("schedule"), &json!("staging"), &json!("schedule:due"))
         );
-        ended(&api, &runs[0]).await;
+        let detail = ended(&api, &runs[0]).await;
+        assert_eq!(detail["plan"]["inputs"]["what"], json!("this is due"));
 
         api.put("/api/v1/automation", json!({"on": false, "reason": "quiet, please"})).await;
         backend.tamper(&format!("UPDATE schedules SET due_at = {}", missed + 1)).await;

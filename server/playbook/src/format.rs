@@ -17,6 +17,7 @@
 //!   inputs:
 //!     reason: {type: string, min: 10, required: true}   # string | bool | number | duration | percent
 //!     eta: {type: duration, default: 2h}
+//!   vars: {app: "https://shop.example.com"}             # constants: vars.app
 //!   secrets: {deploys: env:DEPLOY_HOOK_SECRET}          # env:NAME or file:/path
 //!   triggers:                        # people may always start it, unless `roles` says which
 //!     - manual: {roles: [operator, admin], confirm: type_name}   # none | click | type_name
@@ -43,20 +44,26 @@
 //!       danger: true                 # shown in red; needs an approval
 //!       approve: {roles: [admin], min: 1, timeout: 60s, on_timeout: stop, message: Sure?}
 //!       verify: {flag.ack: {at_least: 95%, within: 5s}}  # a read-only kind, after the step
+//!     - id: both                     # its steps run at the same time: both.search, both.prices
+//!       group: {max: 2, steps: [{id: search, …}, {id: prices, …}]}
+//!     - id: tell                     # the steps of another playbook: tell.<step>
+//!       playbook.call: {playbook: tell-everybody, with: {eta: "${{ inputs.eta }}"}}
 //!   undo_order: reverse
 //! ```
 //! Unknown keys are refused with their place and the nearest known one. Values may hold `${{ … }}`
-//! over `inputs.*`, `environment`, `reason` and `playbook`; they are all filled in before a run starts.
+//! over `inputs.*`, `vars.*`, `environment`, `reason` and `playbook`; they are all filled in before a run starts.
+
+mod steps;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::inputs::{self, Input};
 use crate::preserve::{self, Preserve};
-use crate::problem::{Problem, suggest};
+use crate::problem::Problem;
 use crate::read::{Entries, Reader, join};
-use crate::steps;
 use crate::triggers::{self, Limits, Triggers};
 use crate::yaml::{self, Content, Node};
 
@@ -136,6 +143,9 @@ pub struct Require {
     pub wanted: Wanted,
     /// When it is not so.
     pub otherwise: Otherwise,
+    /// The call of another playbook that it belongs to: `stop_ok` then leaves out that call's steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<String>,
 }
 
 /// What a precondition looks at.
@@ -196,6 +206,27 @@ pub struct Step {
     pub foreach: Option<Vec<Node>>,
     /// So long after the run it is taken back by itself, in milliseconds. A flag knows its expiry itself.
     pub expires_ms: Option<u64>,
+    /// What it stands for, if it does nothing itself.
+    pub parts: Option<Parts>,
+}
+
+/// The steps that a step stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parts {
+    /// These, so many of them at the same time.
+    Together {
+        /// How many at once.
+        max: u64,
+        /// The steps; they are named `<group>.<step>`.
+        steps: Vec<Step>,
+    },
+    /// Those of another playbook, one after the other, named `<call>.<step>`.
+    Call {
+        /// Its name.
+        playbook: String,
+        /// Values for its inputs.
+        with: Option<Node>,
+    },
 }
 
 /// A playbook, as it stands in the file.
@@ -229,6 +260,8 @@ pub struct Playbook {
     pub limits: Limits,
     /// What speaks for running it.
     pub decision: Vec<String>,
+    /// Constants by name: `vars.<name>`.
+    pub vars: BTreeMap<String, Value>,
     /// What must hold first.
     pub require: Vec<Require>,
     /// What must not get lost.
@@ -239,7 +272,7 @@ pub struct Playbook {
     pub source_sha256: String,
 }
 
-const LATER: [&str; 2] = ["always", "vars"];
+const LATER: [&str; 1] = ["always"];
 
 /// Reads a file's structure. [`lint`](crate::lint::load) also checks what the steps say; a playbook that
 /// only this function has seen may still be refused.
@@ -275,6 +308,7 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         "concurrency",
         "drill",
         "inputs",
+        "vars",
         "decision",
         "require",
         "preserve",
@@ -310,12 +344,13 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         limits: limits.unwrap_or_default(),
         triggers,
         decision: spec.get("decision").map(|node| decision(reader, node)).unwrap_or_default(),
+        vars: spec.get("vars").map(|node| vars(reader, node)).unwrap_or_default(),
         require: spec.get("require").map(|node| require(reader, node)).unwrap_or_default(),
         preserve: spec
             .get("preserve")
             .map(|node| preserve::parse(reader, node))
             .unwrap_or_default(),
-        steps: all_steps(reader, spec),
+        steps: steps::all_steps(reader, spec),
         name: name?,
         title: title?,
         owner: owner.unwrap_or_default(),
@@ -337,6 +372,35 @@ fn labels(reader: &mut Reader, node: &Node) -> BTreeMap<String, String> {
             Some((key.text.clone(), text))
         })
         .collect()
+}
+
+/// Constants: texts, numbers, true or false.
+fn vars(reader: &mut Reader, node: &Node) -> BTreeMap<String, Value> {
+    let Some(pairs) = node.pairs() else {
+        reader.fault(node, "spec.vars", format!("a map is expected, not {}", node.noun()), "");
+        return BTreeMap::new();
+    };
+    let mut found = BTreeMap::new();
+    for (key, value) in pairs {
+        let path = join("spec.vars", &key.text);
+        let named = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !key.text.starts_with(|c: char| c.is_ascii_alphabetic()) || !key.text.chars().all(named)
+        {
+            let hint = "use letters, digits and `_`, and start with a letter";
+            let problem = Problem::new(path, format!("`{}` is not a name", key.text));
+            reader.problems.push(problem.at(key.at).hint(hint));
+            continue;
+        }
+        let Some(text) = reader.text(value, &path, 4_000) else { continue };
+        if text.contains("${{") {
+            let hint = "write it out, or use an input";
+            reader.fault(value, &path, "a constant is not filled in", hint);
+        }
+        let plain = matches!(value.content, Content::Scalar { plain: true, .. });
+        let value = if plain { crate::expr::plain_scalar(&text) } else { Value::String(text) };
+        found.insert(key.text.clone(), value);
+    }
+    found
 }
 
 fn concurrency(reader: &mut Reader, node: &Node) -> Option<Node> {
@@ -390,7 +454,7 @@ fn require(reader: &mut Reader, node: &Node) -> Vec<Require> {
             if found.iter().any(|other| other.id == id) {
                 reader.fault(item, &path, format!("the id `{id}` is taken"), "");
             }
-            found.push(Require { id, wanted, otherwise });
+            found.push(Require { id, wanted, otherwise, block: None });
         }
     }
     found
@@ -429,168 +493,4 @@ fn backup_age(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Wante
     }
     let max = reader.duration(map, path, "max");
     Some(Wanted::BackupAge { source: source?, max_ms: max? })
-}
-
-fn all_steps(reader: &mut Reader, spec: Entries<'_>) -> Vec<Step> {
-    let Some(node) = spec.get("steps") else {
-        reader.fault(spec.node, "spec", "`steps` is missing", "");
-        return Vec::new();
-    };
-    let items = reader.list(node, "spec.steps");
-    if items.is_empty() && matches!(node.content, Content::List(_)) {
-        reader.fault(node, "spec.steps", "a playbook has at least one step", "");
-    }
-    if items.len() > STEPS_MAX {
-        reader.fault(node, "spec.steps", format!("over {STEPS_MAX} steps"), "split the playbook");
-    }
-    let mut found: Vec<Step> = Vec::new();
-    for (index, item) in items.iter().take(STEPS_MAX).enumerate() {
-        let path = format!("spec.steps[{index}]");
-        if let Some(step) = step(reader, item, &path) {
-            if let Some(other) = found.iter().find(|other| other.id == step.id) {
-                let hint = format!("the step at line {} has it", other.at.0);
-                reader.fault(
-                    item,
-                    &join(&path, "id"),
-                    format!("the id `{}` is taken", step.id),
-                    hint,
-                );
-            }
-            found.push(step);
-        }
-    }
-    found
-}
-
-/// What a step may say beside its kind.
-const COMMON: [&str; 11] = [
-    "id", "title", "if", "timeout", "retry", "on_error", "danger", "verify", "expires", "approve",
-    "foreach",
-];
-
-fn step(reader: &mut Reader, node: &Node, path: &str) -> Option<Step> {
-    let Some(pairs) = node.pairs() else {
-        reader.fault(node, path, format!("a step is a map, not {}", node.noun()), "");
-        return None;
-    };
-    let map = Entries { node };
-    let id = reader.name(map, path, "id");
-    let mut calls: Vec<_> =
-        pairs.iter().filter(|(key, _)| !COMMON.contains(&key.text.as_str())).collect();
-    let approve = if calls.is_empty() { None } else { map.get("approve").cloned() };
-    if calls.is_empty() {
-        calls.extend(pairs.iter().filter(|(key, _)| key.text == "approve"));
-    }
-    for (key, _) in &calls {
-        if steps::find(&key.text).is_none() {
-            let hint = suggest(&key.text, steps::registry().map(|kind| kind.name).chain(COMMON));
-            let message = format!("`{}` is neither a kind of step nor a key of one", key.text);
-            reader
-                .problems
-                .push(Problem::new(join(path, &key.text), message).at(key.at).hint(hint));
-        }
-    }
-    let call = match calls.as_slice() {
-        [(key, params)] => Call { kind: key.text.clone(), params: params.clone() },
-        [] => {
-            reader.fault(
-                node,
-                path,
-                "the step does nothing",
-                "give it one kind, such as `flag.set`",
-            );
-            return None;
-        }
-        [(first, _), (second, _), ..] => {
-            let message = format!("the step has two kinds, `{}` and `{}`", first.text, second.text);
-            reader.fault(node, path, message, "make two steps of it");
-            return None;
-        }
-    };
-    let words =
-        [("stop", OnError::Stop), ("compensate", OnError::Stop), ("continue", OnError::Continue)];
-    let expires_itself = steps::find(&call.kind)
-        .is_none_or(|kind| kind.fields().iter().any(|field| field.name == "expires"));
-    if let Some(node) = map.get("expires").filter(|_| !expires_itself)
-        && steps::find(&call.kind).is_some_and(|kind| !kind.can_undo())
-    {
-        let message = format!("`{}` has no undo, so it cannot expire", call.kind);
-        reader.fault(node, &join(path, "expires"), message, "");
-    }
-    Some(Step {
-        at: node.at,
-        title: reader.optional(map, path, "title", 120),
-        expires_ms: if expires_itself { None } else { reader.duration(map, path, "expires") },
-        call: if expires_itself {
-            with_expiry(call, map.get("expires"), reader, path)
-        } else {
-            call
-        },
-        condition: map.get("if").cloned(),
-        foreach: map.get("foreach").map(|node| foreach(reader, node, &join(path, "foreach"))),
-        timeout_ms: reader.duration(map, path, "timeout"),
-        retry: map.get("retry").map(|node| retry(reader, node, path)).unwrap_or_default(),
-        on_error: reader.word(map, path, "on_error", &words).unwrap_or(OnError::Stop),
-        danger: reader.bool(map, path, "danger").unwrap_or(false),
-        verify: map.get("verify").and_then(|node| check(reader, node, &join(path, "verify"))),
-        approve,
-        id: id?,
-    })
-}
-
-/// `expires` stands beside the kind, where the eye looks for it, and is one of its parameters.
-fn with_expiry(mut call: Call, expires: Option<&Node>, reader: &mut Reader, path: &str) -> Call {
-    let Some(expires) = expires else { return call };
-    match &mut call.params.content {
-        Content::Map(pairs) if !pairs.iter().any(|(key, _)| key.text == "expires") => {
-            pairs.push((yaml::Key { at: expires.at, text: "expires".to_owned() }, expires.clone()));
-        }
-        _ => reader.fault(
-            expires,
-            &join(path, "expires"),
-            "`expires` is given twice, or to nothing",
-            "",
-        ),
-    }
-    call
-}
-
-/// The values that a step is made for: texts and numbers, up to as many as there may be steps.
-fn foreach(reader: &mut Reader, node: &Node, path: &str) -> Vec<Node> {
-    let items = reader.list(node, path);
-    if matches!(node.content, Content::List(_)) && !(1..=STEPS_MAX).contains(&items.len()) {
-        reader.fault(node, path, format!("1 to {STEPS_MAX} values are expected"), "");
-    }
-    for item in items.iter().filter(|item| item.text().is_none()) {
-        reader.fault(item, path, format!("a plain value is expected, not {}", item.noun()), "");
-    }
-    items.to_vec()
-}
-
-fn retry(reader: &mut Reader, node: &Node, path: &str) -> Retry {
-    let path = join(path, "retry");
-    let Some(map) = reader.map(node, &path, &["times", "backoff"], &[]) else {
-        return Retry::default();
-    };
-    let times = reader.whole(map, &path, "times", 0, 10).unwrap_or(0) as u32;
-    Retry { times, backoff_ms: reader.duration(map, &path, "backoff").unwrap_or(1_000) }
-}
-
-fn check(reader: &mut Reader, node: &Node, path: &str) -> Option<Call> {
-    let Some([(key, params)]) = node.pairs() else {
-        reader.fault(node, path, "one read-only kind is expected", "such as {flag.ack: {…}}");
-        return None;
-    };
-    let found = steps::find(&key.text);
-    if found.is_some_and(steps::StepKind::read_only) {
-        return Some(Call { kind: key.text.clone(), params: params.clone() });
-    }
-    let message = match found {
-        Some(_) => format!("`{}` changes things, so it cannot verify", key.text),
-        None => format!("`{}` is not a kind of step", key.text),
-    };
-    let readers = steps::registry().filter(|kind| kind.read_only).map(|kind| kind.name);
-    let problem = Problem::new(join(path, &key.text), message).at(key.at);
-    reader.problems.push(problem.hint(suggest(&key.text, readers)));
-    None
 }

@@ -3,7 +3,7 @@
 //! It is a file like any other: it can be read, linted, dry-run, changed and kept. Every flag goes back once, to the state
 //! before the run's first change of it, unless somebody has changed it after the run's last one. Steps come in reverse order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -16,6 +16,8 @@ use crate::units::{duration_text, percent_text};
 
 /// The least time that taking back gets, in milliseconds.
 const DEADLINE_MS_MIN: u64 = 300_000;
+/// A name in a file has up to 60 characters; some are left to tell names apart.
+const ID_MAX: usize = 56;
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +111,7 @@ pub fn invert(
             }
         }
     }
+    name_apart(&mut backs);
     if backs.is_empty() {
         return Err("this run changed nothing that can be taken back".to_owned());
     }
@@ -117,6 +120,21 @@ pub fn invert(
     let has_flags = backs.iter().any(|back| back.kind == "flag.restore");
     let yaml = file(run_id, plan, &name, &backs, has_flags, &left);
     Ok(Inverted { name, yaml, left, steps: backs.len() })
+}
+
+/// Steps of groups and calls have dots in their names, which names in a file have not; and no two become the same.
+fn name_apart(backs: &mut [Back]) {
+    let mut taken = BTreeSet::new();
+    for back in backs {
+        let plain: String = back.id.replace('.', "_").chars().take(ID_MAX).collect();
+        let mut id = plain.clone();
+        let mut number = 2;
+        while !taken.insert(id.clone()) {
+            id = format!("{plain}_{number}");
+            number += 1;
+        }
+        back.id = id;
+    }
 }
 
 /// A change that the run made.
@@ -223,7 +241,7 @@ fn file(
 /// A rule as its own file has it.
 fn preserve(rule: &Preserve) -> String {
     let mut map = serde_json::Map::new();
-    map.insert("id".into(), json!(rule.id));
+    map.insert("id".into(), json!(rule.id.replace('.', "_")));
     map.insert("source".into(), json!(rule.source));
     map.insert("table".into(), json!(rule.table));
     if !rule.key.is_empty() {

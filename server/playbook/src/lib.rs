@@ -6,8 +6,11 @@
 //! [`runner::drive`] with a lease, again and again if need be, until it says how the run ended.
 #![warn(missing_docs)]
 
+pub mod alerts;
 pub mod backups;
+pub mod blocks;
 pub mod expr;
+mod flights;
 pub mod format;
 pub mod inputs;
 pub mod invert;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::format::{self, Playbook};
+use crate::blocks::CALLS_MAX;
+use crate::format::{self, Parts, Playbook, Step};
 use crate::plan;
 use crate::problem::{Problem, has_errors};
 use crate::steps::Undo;
@@ -41,7 +42,7 @@ fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
 fn check(playbook: &Playbook, text: &str, templates: &Library) -> Vec<Problem> {
     let mut problems = secrets(text);
     let before = problems.len();
-    names(playbook, &mut problems);
+    names(playbook, templates, &mut problems);
     if problems.len() > before {
         return problems; // filling in would only say the same again, less well
     }
@@ -61,53 +62,92 @@ fn check(playbook: &Playbook, text: &str, templates: &Library) -> Vec<Problem> {
             }
         }
     }
-    let (plan, wrong) = plan::fill(playbook, templates, "production", samples, "a sample reason");
-    problems.extend(wrong);
+    let filled = plan::fill(playbook, templates, "production", samples, "a sample reason");
+    problems.extend(filled.problems);
     if !has_errors(&problems) {
-        times(&plan, &mut problems);
-        order(playbook, &plan, &mut problems);
+        times(&filled.plan, &mut problems);
+        order(playbook, &filled.plan, &filled.origins, &mut problems);
     }
     problems
 }
 
 /// Every name in every expression is declared, and `if:` looks only at earlier steps.
-fn names(playbook: &Playbook, problems: &mut Vec<Problem>) {
+fn names(playbook: &Playbook, templates: &Library, problems: &mut Vec<Problem>) {
     let mut known: Vec<String> =
         ["environment", "reason", "playbook"].iter().map(|name| (*name).to_owned()).collect();
     known.extend(playbook.inputs.iter().map(|input| format!("inputs.{}", input.name)));
+    known.extend(playbook.vars.keys().map(|name| format!("vars.{name}")));
     if let Some(node) = &playbook.concurrency_key {
         in_values(node, "spec.concurrency.key", &known, problems);
     }
-    let mut for_conditions = known.clone();
+    let mut seen = known.clone();
     for (index, step) in playbook.steps.iter().enumerate() {
-        let path = format!("spec.steps[{index}]");
-        let mut here = known.clone();
-        for item in step.foreach.iter().flatten() {
-            in_values(item, &format!("{path}.foreach"), &known, problems);
-        }
-        here.extend(step.foreach.is_some().then(|| "item".to_owned()));
-        in_values(&step.call.params, &format!("{path}.{}", step.call.kind), &here, problems);
-        if let Some(call) = &step.verify {
-            in_values(&call.params, &format!("{path}.verify.{}", call.kind), &here, problems);
-        }
-        if let Some(node) = &step.approve {
-            in_values(node, &format!("{path}.approve"), &here, problems);
-        }
-        if let Some(node) = &step.condition {
-            let text = node.text().unwrap_or_default().trim();
-            let bare = text.strip_prefix("${{").and_then(|t| t.strip_suffix("}}")).unwrap_or(text);
-            if let Err((message, hint)) = expr::check_names(bare, &for_conditions) {
-                problems.push(Problem::new(format!("{path}.if"), message).at(node.at).hint(hint));
-            }
-        }
-        let made = match &step.foreach {
-            None => vec![step.id.clone()],
-            Some(items) => (1..=items.len()).map(|n| format!("{}_{n}", step.id)).collect(),
-        };
-        for id in made {
-            for_conditions.extend(["state", "ok"].map(|field| format!("steps.{id}.{field}")));
+        names_of(step, &format!("spec.steps[{index}]"), &known, &seen, problems);
+        for id in ids(step, templates, 0) {
+            seen.extend(["state", "ok"].map(|field| format!("steps.{id}.{field}")));
         }
     }
+}
+
+/// The names in a step's values are in `known`, those in its condition in `seen`.
+fn names_of(
+    step: &Step,
+    path: &str,
+    known: &[String],
+    seen: &[String],
+    problems: &mut Vec<Problem>,
+) {
+    let mut here = known.to_vec();
+    for item in step.foreach.iter().flatten() {
+        in_values(item, &format!("{path}.foreach"), known, problems);
+    }
+    here.extend(step.foreach.is_some().then(|| "item".to_owned()));
+    match &step.parts {
+        Some(Parts::Together { steps, .. }) => {
+            for (index, inner) in steps.iter().enumerate() {
+                let path = format!("{path}.group.steps[{index}]");
+                names_of(inner, &path, &here, seen, problems);
+            }
+        }
+        Some(Parts::Call { with: Some(with), .. }) => {
+            in_values(with, &format!("{path}.playbook.call.with"), &here, problems);
+        }
+        Some(Parts::Call { with: None, .. }) => {}
+        None => {
+            in_values(&step.call.params, &format!("{path}.{}", step.call.kind), &here, problems)
+        }
+    }
+    if let Some(call) = &step.verify {
+        in_values(&call.params, &format!("{path}.verify.{}", call.kind), &here, problems);
+    }
+    if let Some(node) = &step.approve {
+        in_values(node, &format!("{path}.approve"), &here, problems);
+    }
+    if let Some(node) = &step.condition {
+        let text = node.text().unwrap_or_default().trim();
+        let bare = text.strip_prefix("${{").and_then(|t| t.strip_suffix("}}")).unwrap_or(text);
+        if let Err((message, hint)) = expr::check_names(bare, seen) {
+            problems.push(Problem::new(format!("{path}.if"), message).at(node.at).hint(hint));
+        }
+    }
+}
+
+/// The ids of the steps that a step stands for, as expressions name them.
+fn ids(step: &Step, templates: &Library, depth: usize) -> Vec<String> {
+    let own = match &step.foreach {
+        None => vec![step.id.clone()],
+        Some(items) => (1..=items.len()).map(|n| format!("{}_{n}", step.id)).collect(),
+    };
+    let inner = match &step.parts {
+        None => return own,
+        Some(Parts::Together { steps, .. }) => steps,
+        Some(Parts::Call { playbook, .. }) => match templates.playbook(playbook) {
+            Ok(called) if depth < CALLS_MAX => &called.steps,
+            _ => return Vec::new(), // filling in says so
+        },
+    };
+    let inner: Vec<String> = inner.iter().flat_map(|one| ids(one, templates, depth + 1)).collect();
+    own.iter().flat_map(|own| inner.iter().map(move |id| format!("{own}.{id}"))).collect()
 }
 
 fn in_values(node: &Node, path: &str, known: &[String], problems: &mut Vec<Problem>) {
@@ -162,21 +202,26 @@ fn times(plan: &plan::Plan, problems: &mut Vec<Problem>) {
 }
 
 /// What cannot be undone comes last; what is dangerous is approved.
-fn order(playbook: &Playbook, plan: &plan::Plan, problems: &mut Vec<Problem>) {
-    let written = playbook.steps.iter().enumerate().flat_map(|(index, step)| {
-        std::iter::repeat_n((index, step), step.foreach.as_ref().map_or(1, Vec::len))
-    });
-    for (number, ((index, step), planned)) in written.zip(&plan.steps).enumerate() {
-        let path = format!("spec.steps[{index}]");
-        let later = plan.steps.get(number + 1..).unwrap_or_default();
+fn order(playbook: &Playbook, plan: &plan::Plan, origins: &[usize], problems: &mut Vec<Problem>) {
+    for (number, (planned, origin)) in plan.steps.iter().zip(origins).enumerate() {
+        let Some(step) = playbook.steps.get(*origin) else { continue };
+        let path = format!("spec.steps[{origin}]");
+        let later = plan.steps.get(number + 1..).unwrap_or_default().iter();
+        let group = plan.group_of(planned).map(|(id, _)| id);
+        let beside = plan.steps.get(..number).unwrap_or_default().iter();
+        let beside = beside.filter(|one| group.is_some() && one.block.as_deref() == group);
         let may_fail = |step: &plan::PlannedStep| step.on_error == format::OnError::Stop;
-        if planned.undo == Undo::Impossible && !planned.danger && later.iter().any(may_fail) {
+        if planned.undo == Undo::Impossible && !planned.danger && later.chain(beside).any(may_fail)
+        {
             let message = format!("`{}` has no undo, and later steps may fail", planned.kind);
             let hint = "move it to the end, or give the later steps `on_error: continue`";
             problems.push(Problem::new(path.as_str(), message).at(step.at).hint(hint).warning());
         }
         if planned.danger && planned.approve.is_none() {
-            let hint = "add `approve: {roles: [admin]}`";
+            let hint = match group {
+                None => "add `approve: {roles: [admin]}`",
+                Some(_) => "a step of a group has none, so take it out of the group",
+            };
             let message = "a dangerous step needs an approval";
             problems.push(Problem::new(path.as_str(), message).at(step.at).hint(hint));
         }

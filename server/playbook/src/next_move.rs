@@ -1,9 +1,12 @@
 //! Chooses a run's next move from its rows alone. Pure: the runner is a loop around this, and a
 //! restarted node carries on by reading the journal.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use switchback_core::model::Millis;
 
+use crate::blocks::{Block, PlannedBlock};
 use crate::expr;
 use crate::format::{OnDeadline, OnError, Otherwise};
 use crate::journal::Entry;
@@ -52,6 +55,8 @@ pub enum Move {
     WaitUntil(Millis),
     /// Do nothing until people approve, or until then.
     AwaitApproval(usize, Millis),
+    /// Steps are in flight: do nothing until one of them ends, or until then.
+    Join(Option<Millis>),
     /// Write the intent and do it; the attempt counts from 1.
     RunStep(usize, u32),
     /// An intent has no outcome: write that down, and find out if possible.
@@ -74,7 +79,39 @@ pub enum Move {
 /// repeated is repeated, for the rest a person is asked; it never guesses. Undo goes newest first,
 /// includes the step that failed (it may be half done), has its own deadline, and does not overwrite
 /// what somebody else has changed.
-pub fn next_move(plan: &Plan, entries: &[Entry], started_at: Millis, now: Millis) -> Move {
+///
+/// `busy` are steps of a group that this driver has in flight: only more of the same group start beside them.
+pub fn next_move(
+    plan: &Plan,
+    entries: &[Entry],
+    started_at: Millis,
+    now: Millis,
+    busy: &BTreeSet<usize>,
+) -> Move {
+    let chosen = choose(plan, entries, started_at, now, busy);
+    if busy.is_empty() {
+        return chosen;
+    }
+    match chosen {
+        Move::WaitUntil(at) | Move::AwaitApproval(_, at) => Move::Join(Some(at)),
+        Move::RunStep(..)
+        | Move::Verify(_)
+        | Move::Skip(..)
+        | Move::Fail(..)
+        | Move::Pause { .. }
+        | Move::Join(_) => chosen,
+        // What ends or turns a run comes when nothing is in flight any more.
+        _ => Move::Join(None),
+    }
+}
+
+fn choose(
+    plan: &Plan,
+    entries: &[Entry],
+    started_at: Millis,
+    now: Millis,
+    busy: &BTreeSet<usize>,
+) -> Move {
     let view = RunView::of(plan, entries);
     if let Some(ending) = view.finished {
         return Move::Finish(ending);
@@ -95,6 +132,8 @@ pub fn next_move(plan: &Plan, entries: &[Entry], started_at: Millis, now: Millis
         match (view.require.get(&require.id), require.otherwise) {
             (None, _) => return Move::Require(index),
             (Some(true), _) => {}
+            // A called playbook has nothing to do: its steps are left out.
+            (Some(false), Otherwise::StopOk) if require.block.is_some() => {}
             (Some(false), Otherwise::StopOk) => return Move::Finish(Ending::NothingToDo),
             (Some(false), Otherwise::Fail) => return Move::Finish(Ending::Failed),
         }
@@ -104,15 +143,61 @@ pub fn next_move(plan: &Plan, entries: &[Entry], started_at: Millis, now: Millis
         Some(Move::Finish(ending)) => return Move::Finish(ending),
         Some(chosen) => return in_time(plan, &view, chosen, started_at, now),
     }
-    let forward = plan
-        .steps
-        .iter()
-        .zip(&view.steps)
-        .enumerate()
-        .find_map(|(index, (step, seen))| forward(plan, &view, index, step, seen, now));
+    let forward = onward(plan, &view, now, busy);
     match forward.or_else(|| compared(plan, &view, now)) {
         None => Move::Finish(Ending::Succeeded),
         Some(chosen) => in_time(plan, &view, chosen, started_at, now),
+    }
+}
+
+/// The move that the first step asks for that is not over, or the group that it stands in.
+fn onward(plan: &Plan, view: &RunView, now: Millis, busy: &BTreeSet<usize>) -> Option<Move> {
+    let mut seen_group = None;
+    for (index, (step, seen)) in plan.steps.iter().zip(&view.steps).enumerate() {
+        let chosen = match plan.group_of(step) {
+            None => forward(plan, view, index, step, seen, now),
+            Some((id, _)) if seen_group == Some(id) => None,
+            Some((id, max)) => {
+                seen_group = Some(id);
+                together(plan, view, id, max, now, busy)
+            }
+        };
+        if chosen.is_some() {
+            return chosen;
+        }
+    }
+    None
+}
+
+/// The move that a group asks for. A failure starts nothing more, and what can be settled at once comes before what takes time.
+fn together(
+    plan: &Plan,
+    view: &RunView,
+    group: &str,
+    max: u64,
+    now: Millis,
+    busy: &BTreeSet<usize>,
+) -> Option<Move> {
+    let inner = plan.steps.iter().zip(&view.steps).enumerate();
+    let inner = inner
+        .filter(|(index, (step, _))| step.block.as_deref() == Some(group) && !busy.contains(index));
+    let chosen = inner.filter_map(|(index, (step, seen))| {
+        let is_taken_up = seen.state != StepState::Pending && seen.state != StepState::Waiting;
+        Some((is_taken_up, forward(plan, view, index, step, seen, now)?))
+    });
+    let rank = |(is_taken_up, chosen): &(bool, Move)| match chosen {
+        Move::Park(..) => (0, 0),
+        Move::Compensate(..) => (1, 0),
+        Move::WaitUntil(at) | Move::AwaitApproval(_, at) => (4, *at),
+        // What has begun is brought to its end before another step begins.
+        Move::RunStep(..) | Move::Verify(_) => (3, i64::from(!is_taken_up)),
+        _ => (2, 0),
+    };
+    let is_full = busy.len() as u64 >= max;
+    match chosen.min_by_key(rank) {
+        Some((_, Move::RunStep(..) | Move::Verify(_))) if is_full => Some(Move::Join(None)),
+        Some((_, first)) => Some(first),
+        None => (!busy.is_empty()).then_some(Move::Join(None)),
     }
 }
 
@@ -178,6 +263,9 @@ fn in_time(plan: &Plan, view: &RunView, chosen: Move, started_at: Millis, now: M
         return match chosen {
             Move::WaitUntil(at) => Move::WaitUntil(at.min(deadline)),
             Move::AwaitApproval(index, until) => Move::AwaitApproval(index, until.min(deadline)),
+            Move::Join(until) => {
+                Move::Join(Some(until.map_or(deadline, |until| until.min(deadline))))
+            }
             other => other,
         };
     }
@@ -247,16 +335,8 @@ fn start(
     seen: &StepView,
     now: Millis,
 ) -> Move {
-    match &step.condition {
-        Condition::Always => {}
-        Condition::Never => return Move::Skip(index, "its condition does not hold".to_owned()),
-        Condition::When(expression) => match expr::holds(expression, &context(plan, view)) {
-            Ok(true) => {}
-            Ok(false) => {
-                return Move::Skip(index, format!("`{}` does not hold", expression.trim()));
-            }
-            Err(message) => return Move::Fail(index, format!("its condition: {message}")),
-        },
+    if let Some(left_out) = unless_it_runs(plan, view, index, step) {
+        return left_out;
     }
     if let Some(approval) = &step.approve
         && seen.broke_glass.is_none()
@@ -288,21 +368,81 @@ fn start(
     }
 }
 
-/// What a late condition may look at.
-fn context(plan: &Plan, view: &RunView) -> Value {
-    let steps: Map<String, Value> = plan
-        .steps
-        .iter()
-        .zip(&view.steps)
-        .map(|(step, seen)| {
-            let ok = matches!(seen.state, StepState::Done | StepState::Verified);
-            (step.id.clone(), json!({"state": seen.state, "ok": ok}))
-        })
-        .collect();
+/// Leaves a step out whose condition, or that of what it stands in, does not hold.
+fn unless_it_runs(plan: &Plan, view: &RunView, index: usize, step: &PlannedStep) -> Option<Move> {
+    let around: Vec<&PlannedBlock> = plan.blocks_of(step).collect();
+    for block in around.iter().rev() {
+        if let Some(found) = condition(plan, view, index, &block.condition, block.within.as_deref())
+        {
+            return Some(found);
+        }
+        let idle = plan.require.iter().find(|require| {
+            require.block.as_deref() == Some(block.id.as_str())
+                && require.otherwise == Otherwise::StopOk
+                && view.require.get(&require.id) == Some(&false)
+        });
+        if let Some(require) = idle {
+            let why = format!("there is nothing to do: `{}` does not hold", require.id);
+            return Some(Move::Skip(index, why));
+        }
+    }
+    condition(plan, view, index, &step.condition, step.block.as_deref())
+}
+
+/// Looks at a condition that stands in `block`.
+fn condition(
+    plan: &Plan,
+    view: &RunView,
+    index: usize,
+    condition: &Condition,
+    block: Option<&str>,
+) -> Option<Move> {
+    match condition {
+        Condition::Always => None,
+        Condition::Never => Some(Move::Skip(index, "its condition does not hold".to_owned())),
+        Condition::When(expression) => match expr::holds(expression, &context(plan, view, block)) {
+            Ok(true) => None,
+            Ok(false) => Some(Move::Skip(index, format!("`{}` does not hold", expression.trim()))),
+            Err(message) => Some(Move::Fail(index, format!("its condition: {message}"))),
+        },
+    }
+}
+
+/// What a late condition in `block` may look at: its own playbook's values and steps.
+fn context(plan: &Plan, view: &RunView, block: Option<&str>) -> Value {
+    let call = plan.around(block).find_map(|block| match &block.what {
+        Block::Call { playbook, inputs, vars, .. } => Some((&block.id, playbook, inputs, vars)),
+        Block::Group { .. } => None,
+    });
+    let scope = call.map_or(String::new(), |(id, ..)| format!("{id}."));
+    let (playbook, inputs, vars) = match call {
+        Some((_, playbook, inputs, vars)) => (playbook, inputs, vars),
+        None => (&plan.playbook, &plan.inputs, &plan.vars),
+    };
+    let mut steps = Map::new();
+    for (step, seen) in plan.steps.iter().zip(&view.steps) {
+        let Some(name) = step.id.strip_prefix(&scope) else { continue };
+        let ok = matches!(seen.state, StepState::Done | StepState::Verified);
+        put(&mut steps, name, json!({"state": seen.state, "ok": ok}));
+    }
     json!({
-        "inputs": plan.inputs, "environment": plan.environment, "reason": plan.reason,
-        "playbook": plan.playbook, "steps": steps,
+        "inputs": inputs, "vars": vars, "environment": plan.environment, "reason": plan.reason,
+        "playbook": playbook, "steps": steps,
     })
+}
+
+/// Puts a value under a dotted name.
+fn put(map: &mut Map<String, Value>, name: &str, value: Value) {
+    match name.split_once('.') {
+        None => {
+            map.insert(name.to_owned(), value);
+        }
+        Some((outer, rest)) => {
+            if let Value::Object(inner) = map.entry(outer).or_insert_with(|| json!({})) {
+                put(inner, rest, value);
+            }
+        }
+    }
 }
 
 fn unwind(plan: &Plan, view: &RunView, since: Millis, cause: Cause, now: Millis) -> Move {

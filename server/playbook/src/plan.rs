@@ -1,22 +1,28 @@
 //! The plan: a playbook with every value filled in, for one environment. A run walks a plan and
 //! nothing else, so that editing a playbook never touches a run.
 
+mod fill;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::format::{Call, Drill, OnDeadline, OnError, Playbook, Require, Retry, STEPS_MAX, Step};
+use crate::blocks::PlannedBlock;
+use crate::format::{Drill, OnDeadline, OnError, Playbook, Require, Retry};
+use crate::inputs;
 use crate::preserve::Preserve;
 use crate::problem::{Problem, has_errors};
-use crate::steps::{self, Fault, Fields, Resolved, Undo};
+use crate::steps::{self, Undo};
 use crate::templates::Library;
-use crate::yaml::Node;
-use crate::{expr, inputs};
 
-/// The version of this structure; a run of another version is refused rather than misread.
-pub const PLAN_VERSION: u32 = 1;
+pub(crate) use fill::{Filled, fill};
+
+/// The newest version of this structure that is understood; a run of a newer one is refused rather than misread.
+pub const PLAN_VERSION: u32 = 2;
+/// The version of a plan without groups and calls, which earlier releases understand too.
+const PLAIN_VERSION: u32 = 1;
 
 /// Who must agree before a step starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,12 +114,15 @@ pub struct PlannedStep {
     /// So long after the run it is taken back by itself, in milliseconds, unless somebody renews it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
+    /// The group or the call that it stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<String>,
 }
 
 /// A playbook, ready to run in one environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`PLAN_VERSION`].
+    /// Up to [`PLAN_VERSION`].
     pub version: u32,
     /// The playbook's name.
     pub playbook: String,
@@ -140,6 +149,12 @@ pub struct Plan {
     /// What must not get lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preserve: Vec<Preserve>,
+    /// Its constants.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, Value>,
+    /// Groups and calls, each behind those that it stands in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<PlannedBlock>,
     /// What it does, in order.
     pub steps: Vec<PlannedStep>,
 }
@@ -154,17 +169,16 @@ impl Plan {
 
     /// The waiting that is certain, in milliseconds.
     pub fn fixed_ms(&self) -> u64 {
-        self.steps
-            .iter()
-            .filter(|step| step.condition != Condition::Never)
-            .map(|step| step.wait_ms)
+        // Steps of a group wait at the same time, whatever its `max`: waiting is not working.
+        self.in_turn()
+            .map(|(_, steps)| steps.iter().map(|step| step.wait_ms).max().unwrap_or(0))
             .sum()
     }
 
     /// The longest that waits, approvals and checks may take together without any failure, in
     /// milliseconds.
     pub fn slowest_ms(&self) -> u64 {
-        let of = |step: &PlannedStep| {
+        let of = |step: &&PlannedStep| {
             let approval = step.approve.as_ref().map_or(0, |approval| approval.timeout_ms);
             let check = step.verify.as_ref().map_or(0, |check| check.timeout_ms);
             let own = if steps::find(&step.kind).is_some_and(steps::StepKind::read_only) {
@@ -174,7 +188,31 @@ impl Plan {
             };
             approval + check + own.max(step.wait_ms)
         };
-        self.steps.iter().filter(|step| step.condition != Condition::Never).map(of).sum()
+        let of_all = |(max, steps): (u64, Vec<&PlannedStep>)| {
+            let longest = steps.iter().map(of).max().unwrap_or(0);
+            if steps.len() as u64 <= max {
+                return longest;
+            }
+            // However they are taken up, they are done no later than this.
+            steps.iter().map(of).sum::<u64>() / max.max(1) + longest
+        };
+        self.in_turn().map(of_all).sum()
+    }
+
+    /// The steps that may run, one after the other; those of a group together, with how many run at once.
+    pub fn in_turn(&self) -> impl Iterator<Item = (u64, Vec<&PlannedStep>)> {
+        let mut found: Vec<(Option<&str>, u64, Vec<&PlannedStep>)> = Vec::new();
+        for step in self.steps.iter().filter(|step| step.condition != Condition::Never) {
+            let group = self.group_of(step);
+            match (group, found.last_mut()) {
+                (Some((id, _)), Some((last, _, steps))) if *last == Some(id) => steps.push(step),
+                _ => {
+                    let max = group.map_or(1, |(_, max)| max);
+                    found.push((group.map(|(id, _)| id), max, vec![step]));
+                }
+            }
+        }
+        found.into_iter().map(|(_, max, steps)| (max, steps))
     }
 
     /// The step of this name.
@@ -194,224 +232,12 @@ pub fn compile(
     reason: &str,
 ) -> Result<Plan, Vec<Problem>> {
     let inputs = inputs::accept(&playbook.inputs, given)?;
-    let (plan, mut problems) = fill(playbook, templates, environment, inputs, reason);
+    let Filled { plan, mut problems, .. } = fill(playbook, templates, environment, inputs, reason);
     if plan.fixed_ms() >= plan.deadline_ms {
         let message = "with these inputs the waits alone take longer than the deadline";
         problems.push(Problem::new("spec.deadline", message));
     }
     if has_errors(&problems) { Err(problems) } else { Ok(plan) }
-}
-
-/// Fills a playbook in with inputs that were accepted already, and says everything that is wrong.
-pub(crate) fn fill(
-    playbook: &Playbook,
-    templates: &Library,
-    environment: &str,
-    inputs: BTreeMap<String, Value>,
-    reason: &str,
-) -> (Plan, Vec<Problem>) {
-    let context = json!({
-        "inputs": inputs, "environment": environment, "reason": reason, "playbook": playbook.name,
-    });
-    let mut filler = Filler { context, templates, problems: Vec::new(), earlier: Vec::new() };
-    let concurrency_key = match &playbook.concurrency_key {
-        Some(node) => {
-            match expr::resolve(node, "spec.concurrency.key", &filler.context, &mut filler.problems)
-            {
-                Value::String(key) => key,
-                other => other.to_string(),
-            }
-        }
-        None => format!("{}/{environment}", playbook.name),
-    };
-    let steps = playbook
-        .steps
-        .iter()
-        .enumerate()
-        .flat_map(|(index, step)| {
-            let path = format!("spec.steps[{index}]");
-            let planned = match &step.foreach {
-                None => filler.step(step, &path).into_iter().collect(),
-                Some(items) => filler.each(step, items, &path),
-            };
-            filler.earlier.push((step.id.clone(), step.call.kind.clone()));
-            planned
-        })
-        .collect::<Vec<_>>();
-    if steps.len() > STEPS_MAX {
-        let message = format!("with every `foreach` there are {} steps", steps.len());
-        let hint = format!("at most {STEPS_MAX}; split the playbook");
-        filler.problems.push(Problem::new("spec.steps", message).hint(hint));
-    }
-    let plan = Plan {
-        version: PLAN_VERSION,
-        playbook: playbook.name.clone(),
-        title: playbook.title.clone(),
-        source_sha256: playbook.source_sha256.clone(),
-        environment: environment.to_owned(),
-        reason: reason.to_owned(),
-        inputs,
-        concurrency_key,
-        deadline_ms: playbook.deadline_ms,
-        on_deadline: playbook.on_deadline,
-        drill: playbook.drill,
-        require: playbook.require.clone(),
-        preserve: playbook.preserve.clone(),
-        steps,
-    };
-    (plan, filler.problems)
-}
-
-struct Filler<'f> {
-    context: Value,
-    templates: &'f Library,
-    problems: Vec<Problem>,
-    /// Ids and kinds of the steps before this one.
-    earlier: Vec<(String, String)>,
-}
-
-impl Filler<'_> {
-    /// One step for each value, which its texts call `item`.
-    fn each(&mut self, step: &Step, items: &[Node], path: &str) -> Vec<PlannedStep> {
-        let mut planned = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            let at = format!("{path}.foreach[{index}]");
-            let value = expr::resolve(item, &at, &self.context, &mut self.problems);
-            if let Value::Object(context) = &mut self.context {
-                context.insert("item".to_owned(), value);
-            }
-            let own = Step { id: format!("{}_{}", step.id, index + 1), ..step.clone() };
-            planned.extend(self.step(&own, path));
-        }
-        if let Value::Object(context) = &mut self.context {
-            context.remove("item");
-        }
-        planned
-    }
-
-    fn step(&mut self, step: &Step, path: &str) -> Option<PlannedStep> {
-        let kind = steps::find(&step.call.kind)?;
-        let resolved = self.call(&step.call, &format!("{path}.{}", step.call.kind))?;
-        let verify = step.verify.as_ref().and_then(|call| {
-            let resolved = self.call(call, &format!("{path}.verify.{}", call.kind))?;
-            let Resolved { params, does, timeout_ms, .. } = resolved;
-            Some(PlannedCheck { kind: call.kind.clone(), params, does, timeout_ms })
-        });
-        let gate = step.approve.as_ref().and_then(|node| {
-            let call = Call { kind: "approve".to_owned(), params: node.clone() };
-            self.call(&call, &format!("{path}.approve"))?.approve
-        });
-        Some(PlannedStep {
-            id: step.id.clone(),
-            title: step.title.clone().unwrap_or_else(|| resolved.does.clone()),
-            kind: step.call.kind.clone(),
-            condition: self.condition(step.condition.as_ref(), path),
-            approve: gate.or(resolved.approve),
-            wait_ms: resolved.wait_ms,
-            timeout_ms: step.timeout_ms.unwrap_or(resolved.timeout_ms),
-            retry: step.retry,
-            on_error: step.on_error,
-            danger: step.danger || resolved.danger,
-            idempotent: kind.idempotent(),
-            undo: resolved.undo.unwrap_or_else(|| kind.undo_mode()),
-            params: resolved.params,
-            does: resolved.does,
-            undoes: resolved.undoes,
-            verify,
-            expires_ms: step.expires_ms,
-        })
-    }
-
-    /// A value inside SQL text could be SQL itself.
-    fn refuse_values_in_sql(&mut self, call: &Call, path: &str) {
-        const TEXTS: [&str; 5] = ["sql", "undo", "up_sql", "down_sql", "verify_sql"];
-        let pairs = call.params.pairs().unwrap_or_default();
-        for (key, node) in pairs.iter().filter(|(key, _)| TEXTS.contains(&key.text.as_str())) {
-            if node.text().is_some_and(|text| text.contains("${{")) {
-                let path = format!("{path}.{}", key.text);
-                let message = "values do not go into the text of SQL";
-                let hint = "write $1, and put the value into `params`";
-                self.problems.push(Problem::new(path, message).at(node.at).hint(hint));
-            }
-        }
-    }
-
-    /// A value that names a secret, or the host that it goes to, would let whoever starts a run read secrets.
-    fn refuse_values_in_addresses(&mut self, node: &Node, path: &str) {
-        for (key, value) in node.pairs().unwrap_or_default() {
-            let path = format!("{path}.{}", key.text);
-            let filled = |text: &str| text.contains("${{");
-            let wrong = match (key.text.as_str(), value.text()) {
-                ("secret", Some(text)) if filled(text) => "a value does not name a secret",
-                ("url", Some(text)) if text.split('/').take(3).any(filled) => {
-                    "a value does not name a host"
-                }
-                _ => "",
-            };
-            if !wrong.is_empty() {
-                let hint = "write it out";
-                self.problems.push(Problem::new(path.as_str(), wrong).at(value.at).hint(hint));
-            }
-            self.refuse_values_in_addresses(value, &path);
-        }
-    }
-
-    fn call(&mut self, call: &Call, path: &str) -> Option<Resolved> {
-        let kind = steps::find(&call.kind)?;
-        let before = self.problems.len();
-        self.refuse_values_in_sql(call, path);
-        if call.kind == "http.request" {
-            self.refuse_values_in_addresses(&call.params, path);
-        }
-        let params = expr::resolve(&call.params, path, &self.context, &mut self.problems);
-        if self.problems.len() > before {
-            return None;
-        }
-        let Value::Object(map) = params else {
-            let message = format!("a map is expected, not {}", call.params.noun());
-            let hint = format!("`{}` takes {}", kind.name(), steps::field_names(kind));
-            self.problems.push(Problem::new(path, message).at(call.params.at).hint(hint));
-            return None;
-        };
-        let fields = Fields { map: &map, templates: self.templates, earlier: &self.earlier };
-        match fields.check_names(kind.fields()).and_then(|()| kind.resolve(&fields)) {
-            Ok(resolved) => Some(resolved),
-            Err(Fault { field, message, hint }) => {
-                // An unknown key is shown at the key, a wrong value at the value.
-                let known = kind.fields().iter().any(|known| known.name == field);
-                let pairs = call.params.pairs().unwrap_or_default();
-                let pair = pairs.iter().find(|(key, _)| key.text == field);
-                let at = match pair {
-                    Some((_, value)) if known => value.at,
-                    Some((key, _)) => key.at,
-                    None => call.params.at,
-                };
-                let path =
-                    if field.is_empty() { path.to_owned() } else { format!("{path}.{field}") };
-                self.problems.push(Problem::new(path, message).at(at).hint(hint));
-                None
-            }
-        }
-    }
-
-    fn condition(&mut self, node: Option<&Node>, path: &str) -> Condition {
-        let Some(node) = node else { return Condition::Always };
-        let text = node.text().unwrap_or_default().trim();
-        let bare = text.strip_prefix("${{").and_then(|t| t.strip_suffix("}}")).unwrap_or(text);
-        let late = expr::names(bare)
-            .is_ok_and(|names| names.iter().any(|name| name.starts_with("steps.")));
-        if late {
-            return Condition::When(bare.to_owned());
-        }
-        match expr::holds(bare, &self.context) {
-            Ok(true) => Condition::Always,
-            Ok(false) => Condition::Never,
-            Err(message) => {
-                self.problems.push(Problem::new(format!("{path}.if"), message).at(node.at));
-                Condition::Never
-            }
-        }
-    }
 }
 
 /// SHA-256 in lower-case hex.

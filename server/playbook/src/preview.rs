@@ -52,6 +52,9 @@ pub struct StepPreview {
     pub does: String,
     /// What its undo will do; empty when there is none.
     pub undoes: String,
+    /// The group or call that it stands in, in words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub within: String,
     /// Whether it would run.
     pub runs: Answer<bool>,
     /// Whether it can be taken back; `true` also when it changes nothing.
@@ -84,7 +87,7 @@ pub async fn dry_run(plan: &Plan, world: &World) -> Preview {
             forced: false,
             world,
         };
-        let effect = match (steps::find(&step.kind), &step.condition) {
+        let effect = match (steps::find(&step.kind), &plan.runs(step)) {
             (Some(kind), Condition::Always) => kind.preview(&at, &mut so_far).await,
             (Some(kind), Condition::When(_)) => {
                 // Either it runs or it does not: later steps see the state without it.
@@ -99,7 +102,8 @@ pub async fn dry_run(plan: &Plan, world: &World) -> Preview {
             kind: step.kind.clone(),
             does: step.does.clone(),
             undoes: step.undoes.clone(),
-            runs: match &step.condition {
+            within: plan.place_of(step),
+            runs: match &plan.runs(step) {
                 Condition::Always => Answer::Known(true),
                 Condition::Never => Answer::Known(false),
                 Condition::When(expression) => {

@@ -5,6 +5,7 @@ use std::future::Future;
 use serde_json::{Value, json};
 use switchback_core::model::Millis;
 
+use crate::flights::Flights;
 use crate::format::OnDeadline;
 use crate::journal::{Lease, NewEntry, Phase, RunRecord};
 use crate::next_move::{Move, next_move};
@@ -85,15 +86,38 @@ struct Driver<'d> {
 
 impl Driver<'_> {
     async fn work(&self) -> Result<Ending, DriveError> {
+        let mut flights = Flights::default();
         for _ in 0..MOVES_MAX {
             let record = self.world.journal.load(self.run_id).await.map_err(journal_error)?;
-            if record.plan.version != PLAN_VERSION {
+            if record.plan.version > PLAN_VERSION {
                 return Err(DriveError::PlanVersion { found: record.plan.version });
             }
             let now = self.world.clock.now_ms();
-            let chosen = next_move(&record.plan, &record.entries, record.started_at, now);
-            if let Some(ending) = self.make(&record, chosen, now).await? {
-                return Ok(ending);
+            let (plan, entries) = (&record.plan, &record.entries);
+            let chosen = next_move(plan, entries, record.started_at, now, &flights.busy);
+            let grouped =
+                |index: usize| plan.steps.get(index).is_some_and(|s| plan.group_of(s).is_some());
+            match chosen {
+                Move::RunStep(index, _) | Move::Verify(index) if grouped(index) => {
+                    flights.begin(index, async move {
+                        self.make(&record, chosen, now).await.map(|_| ())
+                    });
+                }
+                Move::Join(until) => {
+                    let look = now.saturating_add_unsigned(LOOK_EVERY_MS);
+                    let until =
+                        self.world.clock.sleep_until(until.unwrap_or(Millis::MAX).min(look));
+                    tokio::select! {
+                        biased;
+                        landed = flights.land() => landed?,
+                        () = until => {}
+                    }
+                }
+                chosen => {
+                    if let Some(ending) = self.make(&record, chosen, now).await? {
+                        return Ok(ending);
+                    }
+                }
             }
         }
         Err(DriveError::Endless)
@@ -109,6 +133,7 @@ impl Driver<'_> {
         match chosen {
             Move::Finish(ending) => return self.finish(record, ending).await.map(Some),
             Move::Park(id, why) => return self.park(record, &id, &why).await.map(Some),
+            Move::Join(_) => {}
             Move::WaitUntil(at) | Move::AwaitApproval(_, at) => {
                 let look = now.saturating_add_unsigned(LOOK_EVERY_MS);
                 self.world.clock.sleep_until(at.min(look)).await;

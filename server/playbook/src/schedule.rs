@@ -1,10 +1,16 @@
 //! `schedule`: when a playbook starts by itself. All times are UTC.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::Value;
 use switchback_core::model::Millis;
 
+use crate::alerts::Given;
+use crate::inputs::Input;
 use crate::problem::suggest;
 use crate::read::{Entries, Reader, join};
+use crate::triggers;
 use crate::units::duration_text;
 use crate::yaml::Node;
 
@@ -32,12 +38,15 @@ pub enum Rule {
 }
 
 /// When and where a playbook starts by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Schedule {
     /// The environment's key.
     pub environment: String,
     /// When.
     pub rule: Rule,
+    /// Values for inputs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Value>,
 }
 
 impl Schedule {
@@ -76,8 +85,19 @@ impl Schedule {
 }
 
 /// Reads `schedule`.
-pub(crate) fn parse(reader: &mut Reader, node: &Node, path: &str) -> Option<Schedule> {
-    let map = reader.map(node, path, &["every", "at", "days", "environment"], &[])?;
+pub(crate) fn parse(
+    reader: &mut Reader,
+    node: &Node,
+    path: &str,
+    inputs: &[Input],
+) -> Option<Schedule> {
+    let map = reader.map(node, path, &["every", "at", "days", "environment", "inputs"], &[])?;
+    let given = triggers::given(reader, map, path, inputs, false);
+    triggers::all_given(reader, node, path, inputs, &given);
+    let given = given.into_iter().filter_map(|(name, given)| match given {
+        Given::Value(value) => Some((name, value)),
+        Given::Pointer(_) => None, // there is nothing to point into
+    });
     let environment = reader.name(map, path, "environment");
     let rule = match (map.get("every"), map.get("at")) {
         (Some(every), None) => {
@@ -97,7 +117,7 @@ pub(crate) fn parse(reader: &mut Reader, node: &Node, path: &str) -> Option<Sche
             return None;
         }
     };
-    Some(Schedule { environment: environment?, rule })
+    Some(Schedule { environment: environment?, rule, inputs: given.collect() })
 }
 
 fn at(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Rule> {
@@ -142,7 +162,7 @@ mod tests {
     use super::*;
 
     fn schedule(rule: Rule) -> Schedule {
-        Schedule { environment: "staging".to_owned(), rule }
+        Schedule { environment: "staging".to_owned(), rule, inputs: BTreeMap::new() }
     }
 
     #[test]

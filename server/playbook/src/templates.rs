@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::format::Playbook;
 use crate::ports::IncidentText;
 use crate::problem::{Problem, suggest};
 use crate::read::{Reader, is_name, join};
@@ -164,11 +165,12 @@ impl Placeholder {
     }
 }
 
-/// The incident templates and the SQL files that playbooks may name.
+/// The incident templates, SQL files and other playbooks that playbooks may name.
 #[derive(Clone, Debug, Default)]
 pub struct Library {
     templates: BTreeMap<String, IncidentTemplate>,
     scripts: BTreeMap<String, String>,
+    pub(crate) playbooks: BTreeMap<String, Playbook>,
 }
 
 impl Library {

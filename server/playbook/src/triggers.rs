@@ -5,19 +5,22 @@
 //! triggers:
 //!   - manual: {roles: [admin], confirm: type_name} # in the console: none | click | type_name
 //!   - webhook: {token: deploys, inputs: {reason: /message}}   # a name in secrets; JSON pointers
-//!   - schedule: {every: 30d, environment: staging}   # or {at: "03:00", days: [mon], environment: staging}; UTC
+//!   - alert: {receiver_token: alertmanager, match: {alertname: AuthFailureHigh}, environment: production}
+//!   - schedule: {every: 30d, environment: staging, inputs: {share: 10%}}   # or {at: "03:00", days: [mon], environment: staging}; UTC
 //! limits: {cooldown: 10m, ceiling: {runs: 3, per: 1h}}        # for what starts by itself
 //! ```
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::alerts::{self, Alert, Given};
 use crate::inputs::Input;
 use crate::problem::{Problem, suggest};
 use crate::read::{Entries, Reader, join};
 use crate::schedule::{self, Schedule};
-use crate::yaml::Node;
+use crate::yaml::{Content, Node};
 
 /// How a person confirms a start in the console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -51,7 +54,7 @@ pub struct Webhook {
 }
 
 /// Who and what may start a playbook.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Triggers {
     /// People.
     pub manual: Manual,
@@ -59,12 +62,15 @@ pub struct Triggers {
     pub webhook: Option<Webhook>,
     /// The clock.
     pub schedule: Option<Schedule>,
+    /// Alerts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<Alert>,
 }
 
 impl Triggers {
     /// Whether something but a person starts it.
     pub fn starts_by_itself(&self) -> bool {
-        self.webhook.is_some() || self.schedule.is_some()
+        self.webhook.is_some() || self.schedule.is_some() || !self.alerts.is_empty()
     }
 }
 
@@ -87,7 +93,7 @@ pub struct Limits {
 }
 
 /// Kinds of triggers that the format has and this release does not run.
-const LATER: [&str; 2] = ["alert", "guard"];
+const LATER: [&str; 1] = ["guard"];
 const ROLES: [(&str, ()); 4] = [("viewer", ()), ("editor", ()), ("operator", ()), ("admin", ())];
 
 /// Reads `spec.secrets`: a name, and where the secret is.
@@ -138,7 +144,7 @@ pub(crate) fn parse(
     let mut seen: Vec<&str> = Vec::new();
     for (index, item) in reader.list(node, "spec.triggers").iter().enumerate() {
         let path = format!("spec.triggers[{index}]");
-        if reader.map(item, &path, &["manual", "webhook", "schedule"], &LATER).is_none() {
+        if reader.map(item, &path, &["manual", "webhook", "schedule", "alert"], &LATER).is_none() {
             continue;
         }
         let Some([(key, value)]) = item.pairs() else {
@@ -146,7 +152,7 @@ pub(crate) fn parse(
             continue;
         };
         let (kind, path) = (key.text.as_str(), join(&path, &key.text));
-        if seen.contains(&kind) {
+        if seen.contains(&kind) && kind != "alert" {
             reader.problems.push(Problem::new(path, format!("a second `{kind}`")).at(key.at));
             continue;
         }
@@ -155,9 +161,9 @@ pub(crate) fn parse(
             "manual" => found.manual = manual(reader, value, &path).unwrap_or_default(),
             "webhook" => found.webhook = webhook(reader, value, &path, inputs, secrets),
             "schedule" => {
-                found.schedule = schedule::parse(reader, value, &path);
-                all_given(reader, value, &path, inputs, &BTreeMap::new());
+                found.schedule = schedule::parse(reader, value, &path, inputs);
             }
+            "alert" => found.alerts.extend(alerts::parse(reader, value, &path, inputs)),
             _ => {}
         }
     }
@@ -208,20 +214,55 @@ fn webhook(
 }
 
 /// What starts by itself has a value for every input.
-fn all_given(
+pub(crate) fn all_given<T>(
     reader: &mut Reader,
     node: &Node,
     path: &str,
     inputs: &[Input],
-    given: &BTreeMap<String, String>,
+    given: &BTreeMap<String, T>,
 ) {
     for input in inputs {
         let has_value = input.default.is_some() || !input.required || input.name == "reason";
         if !has_value && !given.contains_key(&input.name) {
             let message = format!("the input `{}` is required, and this gives it none", input.name);
-            reader.fault(node, path, message, "give the input a default");
+            reader.fault(node, path, message, "give the input a default, or a value in `inputs`");
         }
     }
+}
+
+/// Inputs by value; where there is something to point into, a text that begins with `/` is a JSON pointer.
+pub(crate) fn given(
+    reader: &mut Reader,
+    map: Entries<'_>,
+    path: &str,
+    inputs: &[Input],
+    may_point: bool,
+) -> BTreeMap<String, Given> {
+    let Some(node) = map.get("inputs") else { return BTreeMap::new() };
+    let path = join(path, "inputs");
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    if reader.map(node, &path, &names, &[]).is_none() {
+        return BTreeMap::new();
+    }
+    let mut found = BTreeMap::new();
+    for (key, value) in node.pairs().unwrap_or_default() {
+        let path = join(&path, &key.text);
+        let Some(text) = reader.text(value, &path, 4_000) else { continue };
+        if may_point && text.starts_with('/') {
+            found.insert(key.text.clone(), Given::Pointer(text));
+            continue;
+        }
+        let plain = matches!(value.content, Content::Scalar { plain: true, .. });
+        let given = if plain { crate::expr::plain_scalar(&text) } else { Value::String(text) };
+        let input = inputs.iter().find(|input| input.name == key.text);
+        match input.map_or(Ok(given.clone()), |input| input.accept(&given)) {
+            Ok(given) => {
+                found.insert(key.text.clone(), Given::Value(given));
+            }
+            Err(message) => reader.fault(value, &path, message, ""),
+        }
+    }
+    found
 }
 
 /// Inputs by JSON pointer.
@@ -260,7 +301,9 @@ pub(crate) fn limits(reader: &mut Reader, node: &Node, triggers: &Triggers) -> L
     if !triggers.starts_by_itself() {
         let message = "limits are for what starts by itself, and nothing does here";
         let problem = Problem::new(path, message).at(node.at);
-        reader.problems.push(problem.hint("leave them out, or add `webhook` or `schedule`"));
+        reader
+            .problems
+            .push(problem.hint("leave them out, or add `webhook`, `schedule` or `alert`"));
     }
     let ceiling = map.get("ceiling").and_then(|node| {
         let path = join(path, "ceiling");
@@ -293,7 +336,9 @@ mod tests {
     fn what_is_right_is_read() {
         let spec = "  inputs: {who: {type: string, required: true}}\n  secrets: {hook: env:HOOK}\n  \
             triggers:\n  - manual: {roles: [admin], confirm: type_name}\n  - webhook: {token: hook, inputs: {who: /a/b}}\n  \
-            limits: {cooldown: 10m, ceiling: {runs: 3, per: 1h}}";
+            - alert: {receiver_token: am, match: {alertname: A}, environment: production, approve: none, inputs: {who: /labels/x}}\n  \
+            - alert: {receiver_token: am, match: {alertname: B}, environment: staging, wait: 1m, inputs: {who: ada}}\n  \
+            - schedule: {every: 1d, environment: staging, inputs: {who: ada}}\n  limits: {cooldown: 10m, ceiling: {runs: 3, per: 1h}}";
         assert_eq!(problems(spec), Vec::<String>::new());
     }
 
@@ -320,6 +365,18 @@ mod tests {
             (
                 "  triggers: [{manual: {}}, {manual: {}}]",
                 "5:29: spec.triggers[1].manual: a second `manual`",
+            ),
+            (
+                "  triggers: [{alert: {receiver_token: am, environment: production}}]",
+                "5:22: spec.triggers[0].alert: `match` names at least one label",
+            ),
+            (
+                "  inputs: {share: {type: percent, default: 1%}}\n  triggers: [{alert: {receiver_token: am, match: {a: b}, environment: production, inputs: {share: much}}}]",
+                "6:99: spec.triggers[0].alert.inputs.share: ",
+            ),
+            (
+                "  inputs: {who: {type: string, required: true}}\n  triggers: [{schedule: {every: 1d, environment: a, inputs: {whom: b}}}]",
+                "6:63: spec.triggers[0].schedule.inputs.whom: unknown key `whom`",
             ),
             ("  limits: {cooldown: 1m}", "5:11: spec.limits: limits are for what starts by itself"),
             (

@@ -18,7 +18,7 @@ pub struct Wish {
     pub playbook: String,
     /// The environment.
     pub environment: String,
-    /// `webhook` or `schedule`.
+    /// `webhook`, `schedule` or `alert`.
     pub trigger: &'static str,
     /// In whose name it stands on the log.
     pub by: String,
@@ -26,6 +26,8 @@ pub struct Wish {
     pub reason: String,
     /// Values for its inputs.
     pub inputs: BTreeMap<String, Value>,
+    /// What one person is asked before anything happens, and for how long, in milliseconds.
+    pub ask: Option<(String, u64)>,
     /// What its first row says besides.
     pub noted: Value,
     /// The call behind it.
@@ -36,7 +38,7 @@ impl App {
     /// Starts a run by itself, within the playbook's limits and unless automation is off. A refused start stands on
     /// the log of changes. Returns the run's id.
     pub(super) async fn start_by_itself(self: &Arc<Self>, wish: Wish) -> Result<String, AppError> {
-        let Wish { playbook, environment, trigger, by, reason, inputs, noted, once } = wish;
+        let Wish { playbook, environment, trigger, by, reason, inputs, ask, noted, once } = wish;
         if let Some(known) = self.answered(once.as_ref()).await? {
             return known;
         }
@@ -60,7 +62,10 @@ impl App {
             error => error,
         });
         let plan = match place.and_then(|_| self.plan_run(&draft)) {
-            Ok(plan) => self.must_be_drilled(&plan).await.map(|()| plan),
+            Ok(plan) => self.must_be_drilled(&plan).await.map(|()| match ask {
+                Some((question, wait_ms)) => plan.asked_first(&question, wait_ms),
+                None => plan,
+            }),
             Err(error) => Err(error),
         };
         let started = match plan {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rust_embed::RustEmbed;
-use switchback_playbook::format::Playbook;
+use switchback_playbook::format::{self, Playbook};
 use switchback_playbook::templates::{IncidentTemplate, Library};
 use switchback_playbook::{Problem, lint};
 use switchback_store::TemplateVersion;
@@ -78,6 +78,12 @@ impl Catalogue {
         for version in &own {
             if let Some(source) = &version.source {
                 catalogue.insert_template(&format!("template {}", version.name), source);
+            }
+        }
+        // All are known before any is checked: they may call each other.
+        for (_, text) in &playbooks {
+            if let Ok(playbook) = format::parse(text) {
+                catalogue.templates.insert_playbook(playbook);
             }
         }
         for (name, text) in playbooks {

@@ -1,6 +1,7 @@
 //! Use cases by noun. Permission, audit and broadcast live here once; API, pages, CLI and playbook
 //! steps all come through.
 
+pub mod alerts;
 mod announcements;
 pub mod approvals;
 pub mod automation;

@@ -57,7 +57,7 @@ pub struct RunDraft {
     pub reason: String,
     /// Values for its inputs.
     pub inputs: BTreeMap<String, Value>,
-    /// `ui`, `cli`, `api`, `webhook`, `schedule`.
+    /// `ui`, `cli`, `api`, `webhook`, `schedule`, `alert`.
     pub trigger: &'static str,
     /// Without the role that the playbook wants, in an emergency.
     pub break_glass: bool,

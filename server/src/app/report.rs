@@ -123,6 +123,9 @@ pub struct StepReport {
     pub kind: String,
     /// What it does: a sentence.
     pub does: String,
+    /// The group or call that it stands in, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub within: String,
     /// `pending`, `done`, `verified`, `failed`, `undone`, `skipped` ...
     pub state: String,
     /// How often it was started.
@@ -234,7 +237,10 @@ impl Report {
             .steps
             .iter()
             .zip(&view.steps)
-            .map(|(step, seen)| step_report(step, seen, &rows_of(rows, &step.id)))
+            .map(|(step, seen)| StepReport {
+                within: plan.place_of(step),
+                ..step_report(step, seen, &rows_of(rows, &step.id))
+            })
             .collect();
         let acted = plan.steps.iter().zip(&view.steps).filter(|(_, seen)| seen.attempts > 0);
         let actions = acted.map(|(step, seen)| match seen.state {
@@ -317,6 +323,7 @@ fn step_report(step: &PlannedStep, seen: &StepView, rows: &[&LogEntry]) -> StepR
         title: step.title.clone(),
         kind: step.kind.clone(),
         does: step.does.clone(),
+        within: String::new(),
         state: moments::word(&seen.state),
         attempts: seen.attempts,
         failures: seen.failures,

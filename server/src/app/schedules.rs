@@ -67,7 +67,8 @@ fn wish(row: &ScheduleRow, schedule: &Schedule) -> Wish {
         trigger: "schedule",
         by: name.clone(),
         reason: format!("it is due {}", row.rule),
-        inputs: std::collections::BTreeMap::new(),
+        inputs: schedule.inputs.clone(),
+        ask: None,
         noted: json!({"due_at": row.due_at}),
         once: Some(Once {
             actor: name,

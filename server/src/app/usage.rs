@@ -112,7 +112,7 @@ impl App {
             self.store.sweep_preserved(now - KEEP_MS).await?;
             self.store.sweep_outbox(now - KEEP_MS).await?;
             self.store.sweep_subscribers(now - super::subscribers::PENDING_MS).await?;
-            self.store.forget_keys(now - 86_400_000).await
+            self.store.forget_keys(now - DAY_MS, now - 30 * DAY_MS).await
         };
         if let Err(error) = swept.await {
             tracing::warn!(error = %error, "old rows could not be swept; the next sweep will");

@@ -119,6 +119,7 @@ impl App {
             by: format!("webhook:{}", webhook.token),
             reason,
             inputs,
+            ask: None,
             noted: json!({"webhook_id": call.id}),
             once: Some(Once {
                 actor: format!("webhook:{playbook}/{environment}"),

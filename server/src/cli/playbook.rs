@@ -368,6 +368,10 @@ async fn preview(client: &Client, url: &str, body: Value) -> Outcome {
         found.pointer("/preview/steps").and_then(Value::as_array).cloned().unwrap_or_default();
     for (index, (step, planned)) in steps.iter().zip(&plan).enumerate() {
         say(format!("  {}. {}: {}", index + 1, text(planned, "/title"), text(planned, "/does")));
+        let within = text(step, "/within");
+        if !within.is_empty() {
+            say(format!("       {}", within.replace('`', "")));
+        }
         say(format!(
             "       runs {}; clients that hear of it: {}",
             known(step, "/runs"),

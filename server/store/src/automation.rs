@@ -15,9 +15,9 @@ sql! {
     SET = "UPDATE meta SET value = $1 WHERE key = 'automation'";
     GET = "SELECT value FROM meta WHERE key = 'automation'";
     LAST = "SELECT MAX(created_at) AS at FROM playbook_runs WHERE playbook = $1 AND environment = $2 \
-            AND trigger_kind IN ('webhook', 'schedule')";
+            AND trigger_kind IN ('webhook', 'schedule', 'alert')";
     COUNT = "SELECT COUNT(*) AS n FROM playbook_runs WHERE playbook = $1 AND environment = $2 \
-             AND trigger_kind IN ('webhook', 'schedule') AND created_at > $3";
+             AND trigger_kind IN ('webhook', 'schedule', 'alert') AND created_at > $3";
     SCHEDULES = "SELECT playbook, rule, due_at FROM schedules ORDER BY playbook";
     PLACE = "INSERT INTO schedules (playbook, rule, due_at) VALUES ($1, $2, $3) ON CONFLICT (playbook) DO UPDATE \
              SET rule = excluded.rule, due_at = excluded.due_at WHERE schedules.rule <> excluded.rule";

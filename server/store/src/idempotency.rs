@@ -12,7 +12,7 @@ sql! {
              VALUES ($1, $2, $3, 0, '', $4) ON CONFLICT (actor, key) DO NOTHING";
     FINISH = "UPDATE idempotency_keys SET status = $3, body = $4 WHERE actor = $1 AND key = $2";
     RELEASE = "DELETE FROM idempotency_keys WHERE actor = $1 AND key = $2 AND status = 0";
-    FORGET = "DELETE FROM idempotency_keys WHERE created_at < $1";
+    FORGET = "DELETE FROM idempotency_keys WHERE created_at < $1 AND (actor NOT LIKE 'alert:%' OR created_at < $2)";
 }
 
 /// What is known of a key.
@@ -70,8 +70,8 @@ impl Store {
         self.db.execute(RELEASE, params![actor, key]).await.map(drop)
     }
 
-    /// Forgets keys older than a moment.
-    pub async fn forget_keys(&self, before: Millis) -> Result<u64, StoreError> {
-        self.db.execute(FORGET, params![before]).await
+    /// Forgets keys older than a moment, and those of alerts, which are sent again for as long as they fire, older than another.
+    pub async fn forget_keys(&self, before: Millis, alerts: Millis) -> Result<u64, StoreError> {
+        self.db.execute(FORGET, params![before, alerts]).await
     }
 }

@@ -82,13 +82,14 @@ pub struct KindInfo {
 
 /// Every kind that this release runs.
 pub fn registry() -> impl Iterator<Item = KindInfo> {
-    KINDS.iter().map(|kind| KindInfo {
+    let kinds = KINDS.iter().map(|kind| KindInfo {
         name: kind.name(),
         about: kind.about(),
         read_only: kind.read_only(),
         undo: kind.undo_mode(),
         fields: kind.fields(),
-    })
+    });
+    kinds.chain(crate::blocks::registry())
 }
 
 pub(crate) fn field_names(kind: &dyn StepKind) -> String {

@@ -22,6 +22,20 @@ const STEPS: &str = "\
 - {id: ten, backup.take: {source: shop}}
 - {id: eleven, backup.verify: {of: ten}}";
 
+const GROUPED: &str = "\
+- {id: one, flag.set: {key: a, value: true}}
+- id: both
+  group:
+    max: 3
+    steps:
+    - {id: x, flag.set: {key: b, value: true}, verify: {flag.ack: {at_least: 99%, within: 1s}}}
+    - {id: y, sql.exec: {source: shop, sql: UPDATE a SET b = 1, undo: UPDATE a SET b = 0}}
+    - {id: z, incident.open: {template: auth_down}}
+    - {id: w, wait: {for: 1s}}
+    - {id: v, flag.kill: {key: c, killed: true}}
+- {id: last, flag.kill: {key: d, killed: true}}
+- {id: end, probe.http: {url: 'http://app.test/'}}";
+
 const SPEC: &str = "\
 deadline: 10m
 preserve:
@@ -41,13 +55,17 @@ fn world(fake: &Fake) -> String {
     for state in flags.values_mut() {
         state.expires_at = state.expires_at.map(|_| 1);
     }
-    fake.with(|i| format!("{flags:?} {:?} {:?} {:?} {:?}", i.incidents, i.notices, i.sql, i.state))
+    fake.with(|i| {
+        let mut sql = i.sql.clone();
+        sql.sort(); // steps of a group come in any order
+        format!("{flags:?} {:?} {:?} {sql:?} {:?}", i.incidents, i.notices, i.state)
+    })
 }
 
 /// Runs once per operation of the undisturbed run, with a death before and after it.
-async fn at_every_boundary(prepare: fn(&Fake), expected: Ending) {
+async fn at_every_boundary(steps: &str, prepare: fn(&Fake), expected: Ending) {
     let clock = TestClock::new();
-    let calm = Fake::new(plan_with(SPEC, STEPS));
+    let calm = Fake::new(plan_with(SPEC, steps));
     prepare(&calm);
     assert_eq!(calm.drive_to_end(&clock).await, expected, "{:#?}", calm.phases());
     let (operations, writes) = calm.with(|inner| (inner.operations, inner.writes.len()));
@@ -56,7 +74,7 @@ async fn at_every_boundary(prepare: fn(&Fake), expected: Ending) {
     for number in 1..=operations {
         for fault in [Fault::DieBefore(number), Fault::DieAfter(number)] {
             let clock = TestClock::new();
-            let fake = Fake::new(plan_with(SPEC, STEPS));
+            let fake = Fake::new(plan_with(SPEC, steps));
             prepare(&fake);
             fake.with(|inner| inner.faults = vec![fault]);
 
@@ -74,12 +92,19 @@ async fn at_every_boundary(prepare: fn(&Fake), expected: Ending) {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_dies_anywhere_ends_in_the_same_place() {
-    at_every_boundary(|_| {}, Ending::Succeeded).await;
+    at_every_boundary(STEPS, |_| {}, Ending::Succeeded).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_dies_anywhere_ends_in_the_same_place() {
+    at_every_boundary(GROUPED, |_| {}, Ending::Succeeded).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unwinding_that_dies_anywhere_ends_in_the_same_place() {
-    at_every_boundary(|fake| fake.with(|inner| inner.http_status = 500), Ending::Compensated).await;
+    let fails = |fake: &Fake| fake.with(|inner| inner.http_status = 500);
+    at_every_boundary(STEPS, fails, Ending::Compensated).await;
+    at_every_boundary(GROUPED, fails, Ending::Compensated).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The engine against a world in memory: files, runs, deaths, faults.
 
 #[cfg(test)]
+mod blocks;
 mod crashes;
 #[cfg(test)]
 mod files;

@@ -31,7 +31,10 @@ struct Step {
     goes_on: bool,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// Steps in a row; those of an inner list run at the same time, so many at once.
+type Steps = Vec<(usize, Vec<Step>)>;
+
+fn steps() -> impl Strategy<Value = Steps> {
     let doing = prop_oneof![
         4 => (0usize..4, any::<bool>()).prop_map(|(flag, on)| Doing::Set(flag, on)),
         2 => (0usize..4).prop_map(Doing::Kill),
@@ -41,7 +44,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = (doing, prop::bool::weighted(0.12), prop::bool::weighted(0.3));
     let step = step.prop_map(|(doing, fails, goes_on)| Step { doing, fails, goes_on });
-    prop::collection::vec(step, 1..8)
+    let some = prop_oneof![
+        3 => prop::collection::vec(step.clone(), 1..2),
+        1 => prop::collection::vec(step, 2..5).prop_map(with_different_flags),
+    ];
+    prop::collection::vec((1usize..4, some), 1..7)
+}
+
+/// Two steps of a group may not change the same flag.
+fn with_different_flags(mut steps: Vec<Step>) -> Vec<Step> {
+    let mut seen = BTreeSet::new();
+    steps.retain(|step| match step.doing {
+        _ if step.fails => seen.insert(FLAGS.len()),
+        Doing::Set(flag, _) | Doing::Kill(flag) => seen.insert(flag),
+        _ => true,
+    });
+    steps
 }
 
 fn deaths() -> impl Strategy<Value = Vec<Fault>> {
@@ -50,7 +68,7 @@ fn deaths() -> impl Strategy<Value = Vec<Fault>> {
     prop::collection::vec(death, 0..4)
 }
 
-fn yaml(steps: &[Step]) -> String {
+fn yaml(steps: &Steps) -> String {
     let line = |(index, step): (usize, &Step)| {
         // A step that fails names a flag that does not exist.
         let kind = match &step.doing {
@@ -62,16 +80,23 @@ fn yaml(steps: &[Step]) -> String {
             Doing::Log => "log: {message: m}".to_owned(),
         };
         let on_error = if step.goes_on { "continue" } else { "stop" };
-        format!("- {{id: s{index}, on_error: {on_error}, {kind}}}")
+        format!("{{id: s{index}, on_error: {on_error}, {kind}}}")
     };
-    steps.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+    let lines = |(index, (max, inner)): (usize, &(usize, Vec<Step>))| match inner.as_slice() {
+        [one] => format!("- {}", line((index, one))),
+        some => {
+            let some: Vec<String> = some.iter().enumerate().map(line).collect();
+            format!("- {{id: g{index}, group: {{max: {max}, steps: [{}]}}}}", some.join(", "))
+        }
+    };
+    steps.iter().enumerate().map(lines).collect::<Vec<_>>().join("\n")
 }
 
 /// The model: (on, killed) of each flag, open incidents, how it ends.
-fn model(steps: &[Step]) -> (Vec<(bool, bool)>, usize, Ending) {
+fn model(steps: &Steps) -> (Vec<(bool, bool)>, usize, Ending) {
     let clean = (vec![(false, false); 4], 0, Ending::Compensated);
     let (mut flags, mut incidents) = (clean.0.clone(), 0);
-    for step in steps {
+    for step in steps.iter().flat_map(|(_, steps)| steps) {
         let mut failed = step.fails;
         match step.doing {
             _ if failed => {}
@@ -173,7 +198,7 @@ proptest! {
 
     /// Whatever rows a journal holds, the choice of the next move is made and does not panic.
     #[test]
-    fn next_move_answers_on_any_rows(rows in prop::collection::vec((0usize..4, 0usize..21, 0i64..99), 0..30), now in 0i64..2_000_000) {
+    fn next_move_answers_on_any_rows(rows in prop::collection::vec((0usize..7, 0usize..21, 0i64..99), 0..30), now in 0i64..2_000_000, busy in prop::collection::btree_set(0usize..7, 0..3)) {
         const PHASES: [Phase; 21] = [
             Phase::Intent, Phase::Done, Phase::Failed, Phase::Unknown, Phase::Verified, Phase::Unverified,
             Phase::UndoIntent, Phase::Undone, Phase::UndoFailed, Phase::Skipped, Phase::Waiting,
@@ -192,7 +217,7 @@ proptest! {
             Entry { seq: seq as u64, epoch: 1, row }
         }).collect();
 
-        next_move(&plan, &entries, 0, now);
+        next_move(&plan, &entries, 0, now, &busy);
         RunView::of(&plan, &entries).state(&plan);
     }
 }
@@ -200,6 +225,8 @@ proptest! {
 fn plan_once() -> switchback_playbook::Plan {
     static ONCE: std::sync::OnceLock<switchback_playbook::Plan> = std::sync::OnceLock::new();
     let steps = "- {id: x, flag.set: {key: a, value: true}}\n- {id: y, approve: {timeout: 1m}}\n\
-        - {id: z, if: steps.x.ok, incident.open: {template: auth_down}}";
+        - {id: z, if: steps.x.ok, incident.open: {template: auth_down}}\n\
+        - {id: g, if: steps.z.ok, group: {max: 2, steps: [{id: a, log: {message: m}}, {id: b, flag.kill: {key: b, killed: true}}]}}\n\
+        - {id: last, if: steps.g.a.ok, log: {message: m}}";
     ONCE.get_or_init(|| plan_of(steps)).clone()
 }

@@ -1,5 +1,6 @@
 //! The management API under `/api/v1`, by noun.
 
+mod alerts;
 mod approvals;
 mod automation;
 pub mod backups;
@@ -29,6 +30,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         playbooks::endpoints(),
         drills::endpoints(),
         approvals::endpoints(),
+        alerts::endpoints(),
         automation::endpoints(),
         undo::endpoints(),
         records::endpoints(),

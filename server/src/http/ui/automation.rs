@@ -30,7 +30,13 @@ async fn page_of(visit: &Visit, faults: Faults) -> Result<AutomationPage, UiErro
         let webhook =
             one.triggers.webhook.as_ref().map(|hook| format!("by webhook {}", hook.token));
         let schedule = one.triggers.schedule.as_ref().map(Schedule::text);
-        words::list(&webhook.into_iter().chain(schedule).collect::<Vec<_>>(), "and")
+        let alerts = one.triggers.alerts.iter().map(|alert| {
+            let labels = alert.labels.iter().map(|(name, value)| format!("{name}={value}"));
+            let labels = labels.collect::<Vec<_>>().join(", ");
+            format!("by alerts {labels} in {}", alert.environment)
+        });
+        let all = webhook.into_iter().chain(schedule).chain(alerts);
+        words::list(&all.collect::<Vec<_>>(), "and")
     };
     let triggered = catalogue.playbooks.values().filter(|one| one.triggers.starts_by_itself());
     let playbooks: Vec<_> =

@@ -61,6 +61,8 @@ struct StepLine {
     title: String,
     does: Words,
     kind: String,
+    /// The group or call that it stands in.
+    within: Words,
     runs: String,
     change: String,
     clients: String,
@@ -395,6 +397,7 @@ fn steps_of(preview: &Preview, forecast: &Forecast) -> Vec<StepLine> {
         title: step.title.clone(),
         does: super::run_view::said_once(&step.title, &step.does),
         kind: step.kind.clone(),
+        within: Words::default().ticked(&step.within),
         runs: match &step.runs {
             Known::Known(true) => String::new(),
             Known::Known(false) => "It is left out with these inputs.".to_owned(),

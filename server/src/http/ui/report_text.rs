@@ -113,6 +113,9 @@ fn step(text: &mut String, number: usize, step: &StepReport) {
     );
     let does = if step.does == step.title { "" } else { &step.does };
     item(text, &with(format!("`{}` (`{}`)", step.id, step.kind), does));
+    if !step.within.is_empty() {
+        item(text, &safe(&step.within));
+    }
     if let Some(ms) = step.duration_ms {
         let attempts = words::count(u64::from(step.attempts), "attempt");
         let failed =

@@ -63,6 +63,8 @@ pub struct StepLine {
     pub id: String,
     pub title: String,
     pub does: Words,
+    /// The group or call that it stands in.
+    pub within: Words,
     pub state: &'static str,
     pub word: String,
     /// `step-good`, `step-now`, `step-warn`, `step-bad` or empty.
@@ -176,7 +178,12 @@ impl RunPart {
             used: ((until - run.created_at) as f64 * 100.0 / total as f64).clamp(0.0, 100.0),
             late: until > run.deadline_at,
             progress: progress.filter(|_| !is_over).map(|found| progress_line(&found, now)),
-            steps: steps.map(|(step, view)| step_line(step, view, parked, is_over, now)).collect(),
+            steps: steps
+                .map(|(step, view)| StepLine {
+                    within: Words::default().ticked(&plan.place_of(step)),
+                    ..step_line(step, view, parked, is_over, now)
+                })
+                .collect(),
             receipt: is_over.then(|| receipt(detail, converged.as_ref(), until - run.created_at)),
             converged,
             incidents: detail.incidents.clone(),
@@ -265,6 +272,7 @@ fn step_line(
         id: step.id.clone(),
         title: step.title.clone(),
         does: said_once(&step.title, &step.does),
+        within: Words::default(),
         state: state_key(view.state),
         word: word.to_owned(),
         class,

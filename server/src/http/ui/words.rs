@@ -249,6 +249,7 @@ pub fn actor(name: &str) -> String {
     match name.split_once(':') {
         Some(("token", name)) => format!("“{name}” (token)"),
         Some(("schedule", _)) => "the schedule".to_owned(),
+        Some(("alert", name)) => format!("an alert by “{name}”"),
         Some(("webhook", name)) => format!("“{name}” (webhook)"),
         Some(("run", _)) => "a run".to_owned(),
         _ => name.to_owned(),
