@@ -32,6 +32,7 @@ ALTER TABLE incidents ADD COLUMN postmortem_at BIGINT;
 ALTER TABLE incidents ADD COLUMN withdrawn_at BIGINT;
 ALTER TABLE incident_updates ADD COLUMN moved TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE incident_updates ADD COLUMN is_announced BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE incident_updates ADD COLUMN support TEXT;
 
 -- Texts for incidents that were edited here; the newest version counts, one without a source is removed.
 CREATE TABLE incident_templates (

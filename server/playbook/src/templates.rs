@@ -150,6 +150,15 @@ impl IncidentTemplate {
 }
 
 impl Placeholder {
+    /// Something that it takes, to show a text before anybody gave a value.
+    pub fn sample(&self) -> String {
+        match self.kind {
+            PlaceholderType::Text => format!("({})", self.name),
+            PlaceholderType::Number => "1".to_owned(),
+            PlaceholderType::Duration => "1h".to_owned(),
+        }
+    }
+
     fn accept(&self, given: &str) -> Result<String, String> {
         match self.kind {
             PlaceholderType::Text if given.chars().count() > 500 => {

@@ -28,6 +28,10 @@ pub struct Reach {
     pub only: Vec<String>,
     /// Environments whose apps show a message.
     pub in_app: Vec<String>,
+    /// Not subscribers, whatever else is said.
+    pub without_subscribers: bool,
+    /// Not the team's channels, whatever else is said.
+    pub without_channels: bool,
 }
 
 impl Reach {
@@ -74,13 +78,14 @@ impl App {
         }
         let message = self.incident_message(update).await?;
         let is_public = update.audience == Audience::Public;
-        let subscribers = (is_public && reach.includes(&["subscribers", "email"]))
+        let subscribers = (is_public && !reach.without_subscribers && reach.includes(&["subscribers", "email"]))
             .then(|| update.components.keys().cloned().collect());
         let topic = if is_public { Topic::Incidents } else { Topic::Team };
         let others = ["page", "subscribers", "in_app"];
         let named = reach.only.iter().filter(|word| !others.contains(&word.as_str()));
         let mut channels: Vec<String> = named.cloned().collect();
-        if channels.is_empty() && !reach.only.is_empty() {
+        if reach.without_channels || (channels.is_empty() && !reach.only.is_empty()) {
+            channels.clear();
             channels.push("(none)".to_owned()); // no channel was named, so none is meant
         }
         let notices = self.notices(update, reach);

@@ -174,6 +174,7 @@ impl App {
             body: body.clone(),
             template: draft.template,
             run_id: who.run_id.clone(),
+            support: draft.says.support.clone(),
             dedupe_key,
             audience: draft.audience,
             started_at: draft.backfilled.map(|(from, _)| from),
@@ -235,6 +236,7 @@ impl App {
             components: draft.components,
             name: name.clone(),
             impact: draft.impact,
+            support: draft.says.support.clone(),
             dedupe_key,
         };
         let by = self.stamp(who, "");

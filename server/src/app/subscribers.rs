@@ -45,6 +45,11 @@ pub struct Wish {
 }
 
 impl App {
+    /// Whether letters can be sent at all.
+    pub fn sends_mail(&self) -> bool {
+        self.mailer.is_some()
+    }
+
     /// Takes a wish for news from anybody, and asks the address itself whether that is so.
     ///
     /// What this answers does not tell whether the address was known.

@@ -125,6 +125,7 @@ fn pages_and_api() -> impl actix_web::dev::HttpServiceFactory {
                 .wrap(Compress::default())
                 .route("/api/v1/openapi.json", web::get().to(openapi::openapi_json))
                 .configure(hooks::routes)
+                .configure(status::subscribe::routes)
                 .configure(ui::routes)
                 .service(
                     web::scope("")

@@ -39,7 +39,7 @@ sql! {
                    auto_begin = $6, auto_complete = $7, metadata = $8, handled_by = $9, postmortem = $10, \
                    postmortem_at = $11, withdrawn_at = $12, audience = $13, updated_at = $14 WHERE id = $1";
     INSERT_UPDATE = "INSERT INTO incident_updates (id, incident_id, status, body, dedupe_key, created_at, created_by, \
-                     moved, is_announced) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                     moved, is_announced, support) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
                      ON CONFLICT (dedupe_key) DO NOTHING";
     EDIT_UPDATE = "UPDATE incident_updates SET body = $3, created_at = $4 WHERE id = $1 AND incident_id = $2";
     UPDATE_BY_KEY = "SELECT id FROM incident_updates WHERE dedupe_key = $1";
@@ -184,6 +184,8 @@ pub struct IncidentUpdate {
     pub moved: ComponentMoves,
     /// Whether channels and subscribers were told.
     pub is_announced: bool,
+    /// What support answers to whoever asks.
+    pub support: Option<String>,
 }
 
 /// What is sent along with an incident or an update, in the same transaction.
@@ -214,6 +216,8 @@ pub struct NewIncident {
     pub template: Option<String>,
     /// The run that opens it.
     pub run_id: Option<String>,
+    /// What support answers to whoever asks.
+    pub support: Option<String>,
     /// Opening it again under the same key gives the first one.
     pub dedupe_key: Option<String>,
     /// Who is told.
@@ -249,6 +253,8 @@ pub struct NewUpdate {
     pub name: Option<String>,
     /// Another impact.
     pub impact: Option<Impact>,
+    /// What support answers to whoever asks.
+    pub support: Option<String>,
     /// Posting it again under the same key does nothing.
     pub dedupe_key: Option<String>,
 }
@@ -291,6 +297,7 @@ fn read_update(row: &Row) -> Result<IncidentUpdate, StoreError> {
         created_by: row.text("created_by")?,
         moved: row.json("moved")?,
         is_announced: row.bool("is_announced")?,
+        support: row.opt_text("support")?,
     })
 }
 
@@ -381,6 +388,7 @@ impl Store {
             &by.actor,
             json(&moved)?,
             telling.message.is_some(),
+            &new.support,
         ];
         tx.execute(INSERT_UPDATE, update).await?;
         tell(&mut tx, telling, by).await?;
@@ -442,7 +450,9 @@ impl Store {
         let moved = components::move_in(&mut tx, &now, by.at).await?;
         let (said, key) = (&update.body, &update.dedupe_key);
         let (moved, told) = (json(&moved)?, telling.message.is_some());
-        let params = params![&update.id, id, &status, said, key, by.at, &by.actor, moved, told];
+        let (by_whom, support) = (&by.actor, &update.support);
+        let params =
+            params![&update.id, id, &status, said, key, by.at, by_whom, moved, told, support];
         tx.execute(INSERT_UPDATE, params).await?;
         tell(&mut tx, telling, by).await?;
         let row = tx.one(FIND, params![id]).await?.ok_or_else(|| not_found("incident", id))?;

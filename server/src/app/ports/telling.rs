@@ -34,7 +34,11 @@ fn words<T: DeserializeOwned>(
 
 impl Ports {
     fn reach(&self, text: &IncidentText, environment: &str) -> Reach {
-        Reach { is_quiet: false, only: text.notify.clone(), in_app: vec![environment.to_owned()] }
+        Reach {
+            only: text.notify.clone(),
+            in_app: vec![environment.to_owned()],
+            ..Reach::default()
+        }
     }
 }
 

@@ -263,7 +263,12 @@ async fn open_incident(
         template: body.template,
         says: text.map(|text| text.says).unwrap_or_default(),
         audience: body.audience,
-        reach: Reach { is_quiet: !body.deliver, only: body.notify, in_app: body.in_app },
+        reach: Reach {
+            is_quiet: !body.deliver,
+            only: body.notify,
+            in_app: body.in_app,
+            ..Reach::default()
+        },
         scheduled: pair("scheduled_until", body.scheduled_for, body.scheduled_until)?,
         auto_begin: body.auto_begin,
         auto_complete: body.auto_complete,
@@ -348,7 +353,12 @@ async fn update_incident(
     let draft = UpdateDraft {
         components,
         says: text.map(|text| text.says).unwrap_or_default(),
-        reach: Reach { is_quiet: !body.deliver, only: body.notify, in_app: body.in_app },
+        reach: Reach {
+            is_quiet: !body.deliver,
+            only: body.notify,
+            in_app: body.in_app,
+            ..Reach::default()
+        },
         name: body.name,
         impact: body.impact,
         ..UpdateDraft::new(status, &said)

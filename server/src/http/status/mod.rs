@@ -9,6 +9,7 @@ mod months;
 mod place;
 mod public_api;
 mod shelf;
+pub mod subscribe;
 mod view;
 
 use actix_web::http::header;

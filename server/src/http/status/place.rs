@@ -50,6 +50,11 @@ impl Place {
         }
     }
 
+    /// Where people ask for news; files take no forms.
+    pub fn subscribe(self) -> Option<&'static str> {
+        (self == Self::Server).then_some("/status/subscribe")
+    }
+
     /// Whether the pages are files.
     pub fn is_files(self) -> bool {
         self != Self::Server

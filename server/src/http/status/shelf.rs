@@ -248,6 +248,13 @@ impl StatusPages {
         (self.scene(&shelf, Locale::Iso).waiting(), &self.style.policy)
     }
 
+    /// Draws something that is not kept, with the policy that lets its forms be sent here.
+    pub fn draw<T>(&self, draw: impl FnOnce(Scene<'_>) -> T) -> (T, String) {
+        let shelf = self.shelf();
+        let policy = self.style.policy.replace("form-action 'none'", "form-action 'self'");
+        (draw(self.scene(&shelf, Locale::Iso)), policy)
+    }
+
     /// What belongs to the newest state; an empty one when that is new.
     fn shelf(&self) -> Arc<Shelf> {
         let (generation, is_old) = (self.board.generation(), self.board.is_old(self.clock.now()));

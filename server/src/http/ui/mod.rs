@@ -6,21 +6,24 @@ pub mod assets;
 mod automation;
 mod backups;
 mod bulk;
+mod channels;
 mod clients;
 mod compare;
+mod composer;
 mod confirm;
 mod diff_lines;
 mod docs;
 mod draft;
 mod drills;
-mod error;
+pub(crate) mod error;
 mod events;
-mod fields;
+pub(crate) mod fields;
 mod flag;
 mod flag_tabs;
 mod flags;
 mod frame;
 mod home;
+mod incident;
 mod incidents;
 mod link;
 mod live;
@@ -40,6 +43,8 @@ mod settings;
 mod sign_in;
 mod since;
 mod sources;
+mod subscribers;
+mod templates;
 mod timeline;
 mod visit;
 pub(crate) mod words;
@@ -100,6 +105,18 @@ fn settings_routes(config: &mut web::ServiceConfig) {
         .route("/settings/sources/{source}/backups", get().to(backups::page))
         .route("/settings/sources/{source}/backups", post().to(backups::start))
         .route("/settings/sources/{source}/remove", post().to(sources::remove))
+        .route("/settings/channels", get().to(channels::page))
+        .route("/settings/channels", post().to(channels::put))
+        .route("/settings/channels/{channel}/test", post().to(channels::test))
+        .route("/settings/channels/{channel}/remove", post().to(channels::remove))
+        .route("/settings/messages", get().to(channels::messages))
+        .route("/settings/messages/{message}/resend", post().to(channels::resend))
+        .route("/settings/subscribers", get().to(subscribers::page))
+        .route("/settings/subscribers", post().to(subscribers::add))
+        .route("/settings/subscribers/{subscriber}", post().to(subscribers::change))
+        .route("/settings/templates", get().to(templates::page))
+        .route("/settings/templates/{template}", get().to(templates::one))
+        .route("/settings/templates/{template}", post().to(templates::save))
         .route("/settings/automation", get().to(automation::page))
         .route("/settings/automation", post().to(automation::set))
         .route("/settings/environments", get().to(settings::environments))
@@ -145,10 +162,13 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/runs/{run}/decision", post().to(run::decide))
         .route("/reviews/{review}", post().to(run::review))
         .route("/incidents", get().to(incidents::page))
-        .route("/incidents/new", get().to(incidents::new_page))
-        .route("/incidents/new", post().to(incidents::open))
-        .route("/incidents/{incident}", get().to(incidents::one))
-        .route("/incidents/{incident}", post().to(incidents::update))
+        .route("/incidents/new", get().to(composer::new_page))
+        .route("/incidents/new", post().to(composer::open))
+        .route("/incidents/{incident}", get().to(incident::one))
+        .route("/incidents/{incident}", post().to(incident::update))
+        .route("/incidents/{incident}/handler", post().to(incident::handle))
+        .route("/incidents/{incident}/postmortem", post().to(incident::postmortem))
+        .route("/incidents/{incident}/remove", post().to(incident::remove))
         .route("/components/{component}", post().to(incidents::set_component))
         .route("/log", get().to(log::page))
         .route("/log/verify", post().to(log::verify))
