@@ -281,7 +281,16 @@ async fn every_page_is_accessible() {
     pages.push(format!("{PROD}/runs/{}", run["id"].as_str().unwrap()));
     pages.push(format!("{PROD}/runs/{0}/compare?with={0}", run["id"].as_str().unwrap()));
     pages.extend(incident.map(|id| format!("{PROD}/incidents/{id}")));
-    for page in ["people", "tokens", "projects", "environments", "sources", "automation"] {
+    for page in [
+        "people",
+        "tokens",
+        "projects",
+        "environments",
+        "sources",
+        "components",
+        "uptime",
+        "automation",
+    ] {
         pages.push(format!("/ui/settings/{page}"));
     }
     pages.extend([

@@ -39,6 +39,7 @@ impl App {
         app.supervise("drills", super::App::schedule_drills);
         app.supervise("mirrors", super::App::keep_mirrors);
         app.supervise("schedules", super::App::run_schedules);
+        app.supervise("probes", super::App::run_probes);
         app.supervise("outbox", super::App::send_messages);
         app.supervise("planned", |app| async move {
             loop {

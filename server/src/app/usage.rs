@@ -112,6 +112,7 @@ impl App {
             self.store.sweep_preserved(now - KEEP_MS).await?;
             self.store.sweep_outbox(now - KEEP_MS).await?;
             self.store.sweep_subscribers(now - super::subscribers::PENDING_MS).await?;
+            self.sweep_probes().await?;
             self.store.forget_keys(now - DAY_MS, now - 30 * DAY_MS).await
         };
         if let Err(error) = swept.await {

@@ -6,6 +6,7 @@ mod automation;
 mod backup;
 mod change;
 mod client;
+mod component;
 mod config;
 mod demo;
 mod drill;
@@ -15,6 +16,7 @@ mod flag;
 mod import;
 mod log;
 mod playbook;
+mod probe;
 mod record;
 mod serve;
 mod source;
@@ -138,6 +140,20 @@ enum Command {
         target: Target,
         #[command(subcommand)]
         command: source::Command,
+    },
+    /// Components of the status page and their groups.
+    Component {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: component::Command,
+    },
+    /// What looks at components on a schedule.
+    Probe {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: probe::Command,
     },
     /// Backups of data sources: list, take, prove.
     Backup {
@@ -269,6 +285,12 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Source { target, command }) => {
             in_runtime(source::run(target.client(&variables)?, command))
+        }
+        Some(Command::Component { target, command }) => {
+            in_runtime(component::run(target.client(&variables)?, command))
+        }
+        Some(Command::Probe { target, command }) => {
+            in_runtime(probe::run(target.client(&variables)?, command))
         }
         Some(Command::Backup { target, command }) => {
             in_runtime(backup::run(target.client(&variables)?, command))

@@ -106,6 +106,7 @@ pub async fn start(config: Config, init: &Init) -> Result<Started, Failure> {
         // The lock says that whoever held them is dead.
         app.store.release_all_leases().await?;
         app.store.release_deliveries().await?;
+        app.store.release_probes().await?;
     }
     app.warm_up().await?;
     app.start_tasks();

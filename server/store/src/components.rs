@@ -22,6 +22,8 @@ sql! {
     ONCE_KEEP = "INSERT INTO idempotency_keys (actor, key, fingerprint, status, body, created_at) \
                  VALUES ($1, $2, '', 200, $3, $4)";
     REMOVE = "DELETE FROM components WHERE key = $1";
+    PLACE = "UPDATE components SET position = $2 WHERE key = $1 AND position <> $2";
+    WATCHED = "SELECT COUNT(*) AS n FROM probes WHERE component = $1";
     FORGET = "DELETE FROM component_states WHERE component = $1";
     LOCK = "UPDATE components SET position = position WHERE key = $1";
     HELD = "SELECT components FROM incidents WHERE resolved_at IS NULL";
@@ -153,6 +155,15 @@ pub(crate) async fn must_exist<'k>(
     Ok(())
 }
 
+/// How a component is; nothing when there is none.
+pub(crate) async fn status_in(
+    tx: &mut Tx,
+    key: &str,
+) -> Result<Option<ComponentStatus>, StoreError> {
+    let row = tx.one(FIND, params![key]).await?;
+    Ok(row.as_ref().map(component_of).transpose()?.map(|component| component.status))
+}
+
 impl Store {
     /// All components, in their order.
     pub async fn list_components(&self) -> Result<Vec<Component>, StoreError> {
@@ -262,6 +273,11 @@ impl Store {
                 return Err(StoreError::Refused(message));
             }
         }
+        let probes = tx.one(WATCHED, params![key]).await?.map_or(Ok(0), |row| row.int("n"))?;
+        if probes > 0 {
+            let message = format!("{probes} probes watch `{key}`; remove them first");
+            return Err(StoreError::Refused(message));
+        }
         tx.execute(FORGET, params![key]).await?;
         tx.execute(REMOVE, params![key]).await?;
         let entry = Entry {
@@ -272,6 +288,29 @@ impl Store {
             action: "remove",
             before: Some(json(&before)?),
             after: None,
+        };
+        tx.log(by, 0, entry).await?;
+        tx.announce("status").await?;
+        tx.commit().await
+    }
+
+    /// Puts components in an order: their places are counted from 0.
+    pub async fn order_components(&self, keys: &[String], by: &Stamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let rows = tx.all(LIST, vec![]).await?;
+        let before: Vec<String> =
+            rows.iter().map(|row| row.text("key")).collect::<Result<_, _>>()?;
+        for (position, key) in keys.iter().enumerate() {
+            tx.execute(PLACE, params![key, position as i64]).await?;
+        }
+        let entry = Entry {
+            environment: None,
+            revision: None,
+            kind: "component",
+            subject: "order",
+            action: "order",
+            before: Some(json(&before)?),
+            after: Some(json(&keys)?),
         };
         tx.log(by, 0, entry).await?;
         tx.announce("status").await?;

@@ -27,6 +27,7 @@ mod nodes;
 mod notices;
 mod outbox;
 mod preserved;
+mod probes;
 mod reviews;
 mod rollback_log;
 mod run_times;
@@ -63,6 +64,7 @@ pub use outbox::{
     Attempt, Delivery, DeliveryCount, DeliveryFilter, DeliveryRow, DeliveryState, MessageRow,
     NewMessage, Recipients,
 };
+pub use probes::{ProbeDay, ProbeLease, ProbeResult, ProbeRow, ProbeRule};
 pub use reviews::Review;
 pub use rollback_log::{
     ChainHead, ChainLink, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows,
@@ -124,6 +126,7 @@ impl Store {
             notices::ALL,
             outbox::ALL,
             preserved::ALL,
+            probes::ALL,
             reviews::ALL,
             rollback_log::ALL,
             run_times::ALL,

@@ -5,6 +5,7 @@ mod approvals;
 mod automation;
 pub mod backups;
 mod channels;
+mod components;
 mod drills;
 pub mod environments;
 pub mod flags;
@@ -12,6 +13,7 @@ pub mod incidents;
 pub mod log;
 pub mod people;
 pub mod playbooks;
+mod probes;
 pub mod records;
 pub mod segments;
 pub mod sources;
@@ -35,6 +37,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         undo::endpoints(),
         records::endpoints(),
         incidents::endpoints(),
+        components::endpoints(),
+        probes::endpoints(),
         subscribers::endpoints(),
         channels::endpoints(),
         log::endpoints(),

@@ -9,6 +9,7 @@ mod bulk;
 mod channels;
 mod clients;
 mod compare;
+mod components;
 mod composer;
 mod confirm;
 mod diff_lines;
@@ -31,6 +32,7 @@ mod log;
 mod outage;
 mod overview;
 mod playbooks;
+mod probes;
 mod projects;
 pub(crate) mod report_text;
 mod restore;
@@ -117,6 +119,17 @@ fn settings_routes(config: &mut web::ServiceConfig) {
         .route("/settings/templates", get().to(templates::page))
         .route("/settings/templates/{template}", get().to(templates::one))
         .route("/settings/templates/{template}", post().to(templates::save))
+        .route("/settings/components", get().to(components::page))
+        .route("/settings/components", post().to(components::put))
+        .route("/settings/components/{component}/move", post().to(components::shift))
+        .route("/settings/components/{component}/remove", post().to(components::remove))
+        .route("/settings/component-groups", post().to(components::put_group))
+        .route("/settings/component-groups/{group}/remove", post().to(components::remove_group))
+        .route("/settings/uptime", get().to(probes::page))
+        .route("/settings/uptime", post().to(probes::put))
+        .route("/settings/uptime/{probe}", get().to(probes::one))
+        .route("/settings/uptime/{probe}/test", post().to(probes::test))
+        .route("/settings/uptime/{probe}/remove", post().to(probes::remove))
         .route("/settings/automation", get().to(automation::page))
         .route("/settings/automation", post().to(automation::set))
         .route("/settings/environments", get().to(settings::environments))

@@ -251,6 +251,7 @@ pub fn actor(name: &str) -> String {
         Some(("schedule", _)) => "the schedule".to_owned(),
         Some(("alert", name)) => format!("an alert by “{name}”"),
         Some(("webhook", name)) => format!("“{name}” (webhook)"),
+        Some(("probe", name)) => format!("the probe “{name}”"),
         Some(("run", _)) => "a run".to_owned(),
         _ => name.to_owned(),
     }
