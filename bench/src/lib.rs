@@ -4,6 +4,7 @@
 pub mod fleet;
 pub mod floor;
 pub mod helper;
+pub mod load;
 pub mod measure;
 pub mod server;
 pub mod table;

@@ -68,13 +68,13 @@ impl Site {
     }
 }
 
-fn probe(name: &str, check: Value) -> Value {
+fn probe(name: &str, check: &Value) -> Value {
     json!({"settings": {"name": name, "component": "app", "check": check, "interval_s": 10,
         "timeout_ms": 2000, "failures": 2, "successes": 2}, "reason": "a test"})
 }
 
 async fn put(api: &Api, name: &str, check: Value) {
-    api.put(&format!("/api/v1/probes/{name}"), probe(name, check)).await;
+    api.put(&format!("/api/v1/probes/{name}"), probe(name, &check)).await;
 }
 
 async fn state_of(api: &Api, key: &str) -> String {
@@ -228,11 +228,11 @@ on_both! {
             (json!({"kind": "http", "url": "https://ada:pw@x.example"}), "check.url"),
             (json!({"kind": "tcp", "address": "nowhere"}), "check.address"),
         ] {
-            let answer = api.send(Method::PUT, "/api/v1/probes/wrong", Some(probe("wrong", wrong))).await;
+            let answer = api.send(Method::PUT, "/api/v1/probes/wrong", Some(probe("wrong", &wrong))).await;
             assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.body);
             assert!(answer.body["errors"].to_string().contains(field), "{}", answer.body);
         }
-        let mut often = probe("often", json!({"kind": "http", "url": site.url()}));
+        let mut often = probe("often", &json!({"kind": "http", "url": site.url()}));
         often["settings"]["interval_s"] = json!(1);
         let answer = api.send(Method::PUT, "/api/v1/probes/often", Some(often)).await;
         assert!(answer.body["errors"].to_string().contains("interval_s"), "{}", answer.body);

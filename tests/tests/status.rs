@@ -28,9 +28,10 @@ async fn open(api: &Api, name: &str, components: Value) -> String {
     api.post("/api/v1/incidents", body).await["id"].as_str().unwrap().to_owned()
 }
 
-fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    i64::try_from(since.unwrap().as_millis()).unwrap()
+/// When the server read what the page says, in UTC milliseconds.
+async fn now_ms(server: &Server) -> i64 {
+    let board = visitor(server).get("/status/board.json").await;
+    board["board"]["read_at"].as_i64().unwrap()
 }
 
 /// Lets the server see what was written behind its back: a change of its own makes it read everything.
@@ -90,7 +91,7 @@ on_both! {
     /// Each of the last 90 days has a bar with its worst state and the share of time that it was up.
     async fn the_past_of_components_is_told_by_day(backend: Backend) {
         let server = Server::start(&backend);
-        let today = now_ms() / DAY_MS * DAY_MS;
+        let today = now_ms(&server).await / DAY_MS * DAY_MS;
         backend.tamper("DELETE FROM component_states WHERE component = 'auth'").await;
         for (at, status) in [
             (today - 9 * DAY_MS, "operational"),
@@ -120,7 +121,8 @@ on_both! {
         let api = server.api();
         let body = json!({"name": "New database", "impact": "maintenance", "status": "scheduled", "body": "At night."});
         let id = api.post("/api/v1/incidents", body).await["id"].as_str().unwrap().to_owned();
-        let (from, until) = (now_ms() + DAY_MS, now_ms() + DAY_MS + 3_600_000);
+        let from = now_ms(&server).await + DAY_MS;
+        let until = from + 3_600_000;
         backend.tamper(&format!("UPDATE incidents SET scheduled_for = {from}, scheduled_until = {until} WHERE id = '{id}'")).await;
         reread(&server).await;
 

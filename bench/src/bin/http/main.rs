@@ -8,13 +8,13 @@
 )]
 
 mod floor;
-mod load;
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use switchback_bench::load;
 use switchback_bench::measure::median;
 use switchback_bench::server::{BROWSER, ENVIRONMENT, SDK, Server};
 use switchback_bench::table::{number, render};

@@ -68,7 +68,7 @@ impl App {
         for row in self.store.list_probes().await? {
             let last = self.store.list_probe_results(&row.key, 1).await?.pop();
             let days = days.remove(&row.key).unwrap_or_default();
-            found.push(view(row, last, days)?);
+            found.push(view(&row, last, days)?);
         }
         Ok(found)
     }
@@ -84,7 +84,7 @@ impl App {
         let row = self.store.get_probe(key).await?;
         let results = self.store.list_probe_results(key, limit).await?;
         let days = self.store.list_probe_days(key, self.clock.now() - DAYS_SHOWN_MS).await?;
-        Ok(ProbeDetail { probe: view(row, results.first().cloned(), days)?, results })
+        Ok(ProbeDetail { probe: view(&row, results.first().cloned(), days)?, results })
     }
 
     /// Makes a probe or changes it; it begins anew.
@@ -196,10 +196,10 @@ fn settings_of(row: &ProbeRow) -> Result<ProbeSettings, AppError> {
 }
 
 fn view(
-    row: ProbeRow,
+    row: &ProbeRow,
     last: Option<ProbeResult>,
     days: Vec<ProbeDay>,
 ) -> Result<ProbeView, AppError> {
-    let settings = settings_of(&row)?;
+    let settings = settings_of(row)?;
     Ok(ProbeView { settings, is_down: row.is_down, next_at: row.next_at, last, days })
 }

@@ -2,6 +2,7 @@
 //! pictures in the documents never lie. `cargo xtask ui-shots [DIR]`
 
 mod data;
+mod status;
 
 use std::path::{Path, PathBuf};
 
@@ -131,6 +132,7 @@ async fn main() {
     shoot(&browser, &format!("{}/ui/production/incidents", server.url), &folder, "incidents").await;
     shoot(&browser, &format!("{}/status", server.url), &folder, "status").await;
     data::pages(&browser, &server, &backend, &folder).await;
+    status::pages(&browser, &folder).await;
     browser.quit().await;
     drop(clients);
 }

@@ -1,4 +1,10 @@
 //! A bare HTTP client: one request at a time on each of many kept connections.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a benchmark that cannot go on says where and ends"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,10 +23,15 @@ pub fn request(host: &str, path: &str, token: &str, more: &str) -> String {
 
 /// One answer, head and body.
 pub async fn once(host: &str, request: &str) -> String {
+    String::from_utf8(once_bytes(host, request).await).expect("the answer is text")
+}
+
+/// One answer, head and body, as it came.
+pub async fn once_bytes(host: &str, request: &str) -> Vec<u8> {
     let mut socket = TcpStream::connect(host).await.expect("the server accepts");
     let mut buffer = Vec::new();
     ask(&mut socket, request, &mut buffer).await;
-    String::from_utf8(buffer).expect("the answer is text")
+    buffer
 }
 
 /// A header of an answer.
