@@ -49,6 +49,7 @@ kinds! {
     page_component,
     notify_in_app,
     probe_http,
+    probe_metric,
     probe_sql,
     http_request,
     sql_exec,
