@@ -39,6 +39,7 @@ kinds! {
     flag_kill,
     flag_rollout,
     flag_restore,
+    flag_snapshot_restore,
     flag_ack,
     approve,
     wait,
