@@ -1,5 +1,7 @@
 //! `probe.metric`: asks Prometheus until a metric is as it should be. What gives no data never passes.
 
+use std::fmt::Write as _;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -216,7 +218,7 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}"); // writing to a String cannot fail
         }
     }
     out
