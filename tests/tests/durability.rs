@@ -57,7 +57,7 @@ impl Shop<'_> {
     }
 }
 
-async fn open(backend: &Backend) -> Shop<'_> {
+fn open(backend: &Backend) -> Shop<'_> {
     let sink = Sink::start(|_, _| Some(200));
     let runbooks = backend.folder.path().join("runbooks");
     std::fs::create_dir_all(&runbooks).unwrap();
@@ -115,7 +115,7 @@ async fn left(shop: &Shop<'_>, api: &Api, environment: &str, run: &str) -> Value
 
 /// One run goes through undisturbed; of each other one, the log ends at another row when the server is killed.
 async fn killed_at_every_row(backend: &Backend, fail: bool, ending: &str, rows_min: usize) {
-    let shop = open(backend).await;
+    let shop = open(backend);
     let server = shop.serve();
     let api = server.api();
     backend.tamper("CREATE TABLE carts (environment TEXT PRIMARY KEY, n BIGINT NOT NULL)").await;

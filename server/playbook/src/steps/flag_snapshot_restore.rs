@@ -276,10 +276,9 @@ fn left_by(done: &Value) -> BTreeMap<String, (FlagState, FlagState)> {
 /// The first few, and how many more.
 fn names<'n>(keys: impl ExactSizeIterator<Item = &'n String>) -> String {
     let count = keys.len();
-    let mut text =
-        keys.take(NAMES_MAX).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    let text = keys.take(NAMES_MAX).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
     if count > NAMES_MAX {
-        text.push_str(&format!(" and {} more", count - NAMES_MAX));
+        return format!("{text} and {} more", count - NAMES_MAX);
     }
     text
 }

@@ -258,9 +258,11 @@ impl Flags for Fake {
         &self,
         _: &str,
     ) -> Result<(Revision, BTreeMap<String, FlagSnapshot>), PortError> {
-        self.with(|inner| match inner.dead {
-            true => Err(PortError::Unavailable("no answer".into())),
-            false => Ok((inner.revision, inner.flags.clone())),
+        self.with(|inner| {
+            if inner.dead {
+                return Err(PortError::Unavailable("no answer".into()));
+            }
+            Ok((inner.revision, inner.flags.clone()))
         })
     }
 
