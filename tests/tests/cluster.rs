@@ -1,9 +1,11 @@
 //! Two servers on one PostgreSQL, with nothing else between them.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use switchback_sdk::{AuthMode, Context, Switchback};
 use switchback_tests::server::SERVER;
-use switchback_tests::{Backend, Server, eventually};
+use switchback_tests::{Backend, Server, Sink, eventually};
 
 const PROD: &str = "/api/v1/environments/production";
 
@@ -97,5 +99,78 @@ async fn a_node_that_wakes_up_late_is_fenced() {
             .then_some(())
     })
     .await;
+    assert_eq!(two.api().get("/api/v1/rollback-log/verify").await["ok"], json!(true));
+}
+
+const SLOW: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: slow, title: Ask another system, owner: team-auth}
+spec:
+  deadline: 2m
+  concurrency: {key: 'slow/${{ reason }}'}
+  steps:
+    - {id: before, flag.set: {key: auth_bypass, value: true}}
+    - {id: ask, http.request: {url: 'SINK/${{ reason }}', body: {a: 1}, timeout: 60s, undo: {method: DELETE, url: 'SINK/jobs'}}}
+    - {id: after, flag.rollout: {key: auth_rollout, percent: 10%}}
+";
+
+/// The node that drives a run is stopped for 15 s, in the middle of a request: within 10 s the other one has ended the run, and
+/// what the first one still wants to write is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_hangs_is_replaced_within_ten_seconds() {
+    let backend = Backend::postgres().await;
+    // The first request is never answered; the same one again is.
+    let sink = Sink::start(|line, nth| (nth > 1 || !line.ends_with("hangs")).then_some(200));
+    let runbooks = backend.folder.path().join("runbooks");
+    std::fs::create_dir_all(&runbooks).unwrap();
+    std::fs::write(runbooks.join("slow.yaml"), SLOW.replace("SINK", &sink.url)).unwrap();
+    let runbooks = runbooks.display().to_string();
+    let variables = [
+        ("SWITCHBACK_RUNBOOKS_DIR", runbooks.as_str()),
+        ("SWITCHBACK_OUTGOING__NETWORKS", "127.0.0.0/8"),
+    ];
+    let one = Server::start_on(&backend, "127.0.0.1:0", &variables);
+    let two = Server::start_on(&backend, "127.0.0.1:0", &variables);
+    let start = async |reason: &str| {
+        let body = json!({"environment": "production", "reason": reason});
+        let run = one.api().post("/api/v1/playbooks/slow/runs", body).await;
+        run["id"].as_str().unwrap().to_owned()
+    };
+    let id = start("hangs").await;
+    eventually("the request is under way", || async { (!sink.seen().is_empty()).then_some(()) })
+        .await;
+
+    one.freeze();
+    let frozen = Instant::now();
+    let detail = ended(&two, &id).await;
+    let took = frozen.elapsed();
+    tokio::time::sleep_until((frozen + Duration::from_secs(15)).into()).await;
+    one.thaw();
+
+    assert_eq!(detail["state"], json!("succeeded"), "{detail}");
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+    // The late node works again, so that it has also tried to go on where it was.
+    let other = start("works").await;
+    assert_eq!(ended(&one, &other).await["state"], json!("succeeded"));
+    let again = two.api().get(&format!("/api/v1/runs/{id}")).await;
+    assert_eq!(again["log"], detail["log"]);
+    let epochs: Vec<u64> =
+        again["log"].as_array().unwrap().iter().map(|row| row["epoch"].as_u64().unwrap()).collect();
+    assert!(epochs.is_sorted() && epochs.last() > epochs.get(1), "{epochs:?}");
+    let seen = sink.seen();
+    let keys: Vec<&str> = seen
+        .iter()
+        .filter(|one| one.line.ends_with("hangs"))
+        .map(|one| one.headers["idempotency-key"].as_str())
+        .collect();
+    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    let changes = two.api().get(&format!("/api/v1/changes?run={id}")).await;
+    let flags = changes["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["change"]["subject_kind"] == json!("flag"));
+    assert_eq!(flags.count(), 2, "{changes}");
     assert_eq!(two.api().get("/api/v1/rollback-log/verify").await["ok"], json!(true));
 }

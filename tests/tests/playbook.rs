@@ -55,6 +55,19 @@ spec:
   steps: [{id: say, log: {message: '${{ inputs.what }}${{ vars.mark }}'}}]
 ";
 
+/// Every flag back to a moment.
+const BACK: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: back, title: Back to then, owner: team-auth}
+spec:
+  deadline: 1m
+  inputs: {at: {type: number, required: true}, fail: {type: bool, default: false}}
+  steps:
+    - {id: then, flag.snapshot_restore: {at: '${{ inputs.at }}'}}
+    - {id: stop, if: inputs.fail, flag.set: {key: nowhere, value: true}}
+";
+
 async fn start(api: &Api, playbook: &str) -> String {
     let body = json!({"environment": "production", "reason": REASON});
     let run = api.post(&format!("/api/v1/playbooks/{playbook}/runs"), body).await;
@@ -390,5 +403,64 @@ on_both! {
         assert_eq!(undone["state"], json!("succeeded"), "{undone}");
         eventually("the client is back", || async { (client.auth_mode(&user) == before).then_some(()) }).await;
         assert_eq!(api.get("/api/v1/rollback-log/verify").await["ok"], json!(true));
+    }
+}
+
+on_both! {
+    /// Several flags go back to a moment at once, and forth again: by the run's own unwinding, and by an undo afterwards.
+    async fn every_flag_goes_back_to_a_moment(backend: Backend) {
+        let runbooks = backend.folder.path().join("runbooks");
+        std::fs::create_dir_all(&runbooks).unwrap();
+        std::fs::write(runbooks.join("back.yaml"), BACK).unwrap();
+        let folder = runbooks.display().to_string();
+        let variables = [("SWITCHBACK_RUNBOOKS_DIR", folder.as_str())];
+        let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
+        let api = server.api();
+        let prod = "/api/v1/environments/production";
+        let states = async || {
+            let mut states = Vec::new();
+            for key in ["auth_bypass", "auth_enabled", "auth_rollout"] {
+                states.push(api.get(&format!("{prod}/flags/{key}")).await["state"].clone());
+            }
+            states
+        };
+        let set = async |key: &str, on: bool| {
+            let body = json!({"enabled": on, "reason": "a test of moments"});
+            api.put(&format!("{prod}/flags/{key}/enabled"), body).await;
+        };
+        set("auth_bypass", true).await;
+        let then = states().await;
+        let at = api.get("/api/v1/changes?limit=1").await["items"][0]["change"]["at"].clone();
+        tokio::time::sleep(Duration::from_millis(5)).await; // later changes have a later time
+        set("auth_bypass", false).await;
+        set("auth_enabled", false).await;
+        let now = states().await;
+        let run = async |fail: bool| {
+            let inputs = json!({"at": at, "fail": fail});
+            let body = json!({"environment": "production", "reason": REASON, "inputs": inputs});
+            let run = api.post("/api/v1/playbooks/back/runs", body).await;
+            ended(&api, run["id"].as_str().unwrap()).await
+        };
+
+        let body = json!({"environment": "production", "reason": REASON, "inputs": {"at": at}});
+        let dry = api.post("/api/v1/playbooks/back/preview", body).await;
+        let change = &dry["preview"]["steps"][0]["effect"]["change"]["known"];
+        let changed: Vec<&String> = change[1].as_object().unwrap().keys().collect();
+        assert_eq!(changed, ["auth_bypass", "auth_enabled"], "{dry}");
+        let failed = run(true).await;
+        assert_eq!((&failed["state"], states().await), (&json!("compensated"), now.clone()), "{failed}");
+        let good = run(false).await;
+        assert_eq!((&good["state"], states().await), (&json!("succeeded"), then.clone()), "{good}");
+        let id = good["run"]["id"].as_str().unwrap();
+        let changes = api.get(&format!("/api/v1/changes?run={id}")).await;
+        let revisions: Vec<&Value> = changes["items"].as_array().unwrap().iter()
+            .filter(|row| row["change"]["subject_kind"] == json!("flag")).map(|row| &row["change"]["revision"]).collect();
+        assert!(revisions.len() == 2 && revisions[0] == revisions[1], "one revision: {changes}");
+        let report = api.get(&format!("/api/v1/runs/{id}/report")).await;
+        assert!(!report["steps"][0]["changed"].as_array().unwrap().is_empty(), "{report}");
+
+        let undo = api.post(&format!("/api/v1/runs/{id}/undo"), json!({"reason": "it was right"})).await;
+        assert_eq!(ended(&api, undo["id"].as_str().unwrap()).await["state"], json!("succeeded"));
+        assert_eq!(states().await, now);
     }
 }

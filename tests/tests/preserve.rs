@@ -1,5 +1,7 @@
 //! Rows that must not get lost: measured before a run, compared after it, named when they are gone.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use switchback_tests::{Api, Backend, Server, on_both, shop};
 
@@ -155,4 +157,86 @@ async fn mistakes_in_rules_are_told() {
     let foreign =
         lint("{id: more, source: shop, table: receipts, rule: gte, max_rows: 3}").await.unwrap();
     assert!(foreign.contains("`max_rows` belongs to the rule `delta`"), "{foreign}");
+}
+
+const MILLION: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: loses, title: Among a million, owner: team-shop}
+spec:
+  deadline: 5m
+  preserve: [{id: kept, source: shop, table: receipts, key: id, rule: no_loss, also: {columns_unchanged: [amount]}}]
+  steps:
+    - id: some
+      sql.exec: {source: shop, sql: 'DELETE FROM receipts WHERE id IN (IDS)', undo: SELECT 1}
+";
+const ROWS: u64 = 1_000_000;
+
+/// Scattered keys, each once: an odd number times another, in 32 bits.
+fn scattered(row: u64) -> u64 {
+    (row * 2_654_435_761) % 4_294_967_296
+}
+
+async fn million(backend: &Backend, lost: &[u64]) -> (Server, Api) {
+    let ids: Vec<String> = lost.iter().map(u64::to_string).collect();
+    let text = MILLION.replace("IDS", &ids.join(", "));
+    let files = [("loses.yaml", text.as_str())];
+    let opened = shop::open(backend, "shop", &files).await;
+    backend.tamper("CREATE TABLE receipts (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL)").await;
+    let fill = format!(
+        "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) \
+         INSERT INTO receipts SELECT (i * 2654435761) % 4294967296, i FROM n"
+    );
+    backend.tamper(&fill).await;
+    opened
+}
+
+/// Runs the playbook while others insert rows, below, between and above those that are there. Tells how many.
+async fn amid_inserts(backend: &Backend, api: &Api) -> (Value, u64) {
+    let body = json!({"environment": "staging", "reason": "rows come and go"});
+    let run = api.post("/api/v1/playbooks/loses/runs", body).await;
+    let path = format!("/api/v1/runs/{}", run["id"].as_str().unwrap());
+    let mut row = 0;
+    loop {
+        for _ in 0..10 {
+            row += 1;
+            let id = match row % 3 {
+                0 => format!("-{row}"),
+                1 => (4_294_967_296 + row).to_string(),
+                _ => scattered(ROWS + row).to_string(),
+            };
+            backend.tamper(&format!("INSERT INTO receipts VALUES ({id}, 0)")).await;
+        }
+        let detail = api.get(&path).await;
+        if detail["run"]["finished_at"].is_number() {
+            return (detail, row);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await; // others have pauses too
+    }
+}
+
+on_both! {
+    /// Each of a handful of lost rows is named among a million while others insert, and none that is still there.
+    async fn every_lost_row_of_a_million_is_named(backend: Backend) {
+        let seed = u64::from(std::process::id());
+        let mut lost: Vec<u64> =
+            (0..40).map(|n| scattered(1 + (seed * 7_919 + n * 104_729 * (n + seed)) % ROWS)).collect();
+        lost.sort_unstable();
+        lost.dedup();
+        let (_server, api) = million(&backend, &lost).await;
+
+        let running = amid_inserts(&backend, &api);
+        let running = tokio::time::timeout(Duration::from_mins(2), running).await;
+        let (run, inserted) = running.expect("the run ends");
+
+        assert!(inserted > 10, "rows were inserted meanwhile");
+        assert_eq!(run["state"], "compensate_failed", "seed {seed}");
+        let missing = &about(&run, "kept")[1]["detail"]["missing"];
+        let mut named: Vec<u64> =
+            missing["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect();
+        named.sort_unstable();
+        assert_eq!(missing["count"], json!(lost.len()), "seed {seed}");
+        assert_eq!(named, lost, "seed {seed}");
+        assert!(about(&run, "kept")[0]["detail"]["rows"].as_u64().unwrap() >= ROWS);
+    }
 }

@@ -72,8 +72,7 @@ pub fn invert(
             continue;
         }
         let Some(done) = seen.output.as_ref().filter(|_| left_it) else { continue };
-        if let Some((key, (first, last))) =
-            flags.iter().find(|(_, (first, _))| first.step_id == step.id)
+        for (key, (first, last)) in flags.iter().filter(|(_, (first, _))| first.step_id == step.id)
         {
             let params = json!({
                 "key": key, "before_revision": first.revision, "unless_changed_since": last.revision,
@@ -147,30 +146,30 @@ struct Made {
 fn flags_of(entries: &[Entry]) -> BTreeMap<String, (Made, Made)> {
     let mut found: BTreeMap<String, (Made, Made)> = BTreeMap::new();
     for row in entries.iter().map(|entry| &entry.row) {
-        let text = |key: &str| row.detail.get(key).and_then(Value::as_str).map(str::to_owned);
-        let (Some(flag), Some(revision)) =
-            (text("flag"), row.detail.get("revision").and_then(Value::as_u64))
-        else {
-            continue;
-        };
+        let Some(revision) = row.detail.get("revision").and_then(Value::as_u64) else { continue };
+        let one = row.detail.get("flag").and_then(Value::as_str).map(str::to_owned);
+        let several = row.detail.get("flags").and_then(Value::as_object);
         let made = || Made { step_id: row.step_id.clone(), revision };
-        match row.phase {
-            Phase::Done => {
-                found
-                    .entry(flag)
-                    .and_modify(|(_, last)| *last = made())
-                    .or_insert_with(|| (made(), made()));
-            }
-            // The run itself took it back.
-            Phase::Undone => {
-                let own = found.get(&flag).is_some_and(|(first, _)| first.step_id == row.step_id);
-                if own {
-                    found.remove(&flag);
-                } else if let Some((_, last)) = found.get_mut(&flag) {
-                    *last = made();
+        for flag in one.into_iter().chain(several.into_iter().flat_map(|map| map.keys().cloned())) {
+            match row.phase {
+                Phase::Done => {
+                    found
+                        .entry(flag)
+                        .and_modify(|(_, last)| *last = made())
+                        .or_insert_with(|| (made(), made()));
                 }
+                // The run itself took it back.
+                Phase::Undone => {
+                    let own =
+                        found.get(&flag).is_some_and(|(first, _)| first.step_id == row.step_id);
+                    if own {
+                        found.remove(&flag);
+                    } else if let Some((_, last)) = found.get_mut(&flag) {
+                        *last = made();
+                    }
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     found

@@ -114,7 +114,7 @@ fn names_of(
         }
         Some(Parts::Call { with: None, .. }) => {}
         None => {
-            in_values(&step.call.params, &format!("{path}.{}", step.call.kind), &here, problems)
+            in_values(&step.call.params, &format!("{path}.{}", step.call.kind), &here, problems);
         }
     }
     if let Some(call) = &step.verify {

@@ -59,6 +59,19 @@ pub struct FlagWrite {
     pub reason: String,
 }
 
+/// Changes of several flags of an environment, made at once and only if nothing was changed in between.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlagsWrite {
+    /// The environment's key.
+    pub environment: String,
+    /// The changes are refused with [`PortError::Conflict`] unless the environment is still at this revision.
+    pub expected_revision: Revision,
+    /// What the flags become.
+    pub states: BTreeMap<String, FlagState>,
+    /// For the change log: why, in words.
+    pub reason: String,
+}
+
 /// Flags of the environments.
 #[async_trait]
 pub trait Flags: Send + Sync {
@@ -72,6 +85,27 @@ pub trait Flags: Send + Sync {
         flag: &str,
         revision: Revision,
     ) -> Result<FlagState, PortError>;
+
+    /// Every flag of an environment, and the environment's revision, read before them.
+    async fn read_all(
+        &self,
+        environment: &str,
+    ) -> Result<(Revision, BTreeMap<String, FlagSnapshot>), PortError>;
+
+    /// The states that the flags of an environment had at a moment, in UTC milliseconds; without those that came later.
+    async fn read_all_at(
+        &self,
+        environment: &str,
+        at: Millis,
+    ) -> Result<BTreeMap<String, FlagState>, PortError>;
+
+    /// As [`apply`](Self::apply), for several flags in one revision.
+    async fn apply_all(
+        &self,
+        lease: &Lease,
+        write: FlagsWrite,
+        outcome: NewEntry,
+    ) -> Result<Revision, PortError>;
 
     /// Commits the change, its `change_log` row and `outcome.with_revision(new revision)` in ONE
     /// transaction, fenced by the lease; then wakes the stream. Returns the new revision.

@@ -376,7 +376,7 @@ mod tests {
             ),
             (
                 "  inputs: {who: {type: string, required: true}}\n  triggers: [{schedule: {every: 1d, environment: a, inputs: {whom: b}}}]",
-                "6:63: spec.triggers[0].schedule.inputs.whom: unknown key `whom`",
+                "6:62: spec.triggers[0].schedule.inputs.whom: unknown key `whom`",
             ),
             ("  limits: {cooldown: 1m}", "5:11: spec.limits: limits are for what starts by itself"),
             (

@@ -15,7 +15,8 @@ use serde_json::Value;
 use switchback_core::model::{FlagState, Millis, Revision};
 use switchback_playbook::journal::{Entry, Journal, Lease, NewEntry, Phase, RunRecord};
 use switchback_playbook::ports::{
-    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, PortError, Progress, World,
+    Clock, Converged, Convergence, FlagSnapshot, FlagWrite, Flags, FlagsWrite, PortError, Progress,
+    World,
 };
 use switchback_playbook::state::RunState;
 use switchback_store::{self as store, RunRow, StoreError};
@@ -212,6 +213,14 @@ impl Journal for Ports {
     }
 }
 
+/// One side of a change of several flags, by flag.
+fn side(detail: &Value, name: &str) -> Option<Value> {
+    let flags = detail.get("flags")?.as_object()?;
+    let states =
+        flags.iter().filter_map(|(key, both)| Some((key.clone(), both.get(name)?.clone())));
+    Some(Value::Object(states.collect()))
+}
+
 #[async_trait]
 impl Flags for Ports {
     async fn read(&self, environment: &str, flag: &str) -> Result<FlagSnapshot, PortError> {
@@ -233,6 +242,66 @@ impl Flags for Ports {
         serde_json::from_value(before).map_err(|_| {
             PortError::Refused(format!("revision {revision} of `{flag}` cannot be read"))
         })
+    }
+
+    async fn read_all(
+        &self,
+        environment: &str,
+    ) -> Result<(Revision, BTreeMap<String, FlagSnapshot>), PortError> {
+        let store = &self.app.store;
+        let revision = store.get_environment(environment).await.map_err(port_error)?.revision;
+        let rows = store.list_flags(environment, false).await.map_err(port_error)?;
+        let flags = rows.into_iter().map(|row| {
+            let (revision, value_type) = (row.revision, row.flag.value_type);
+            let found = FlagSnapshot { revision, value_type, state: row.state };
+            (row.flag.key.as_str().to_owned(), found)
+        });
+        Ok((revision, flags.collect()))
+    }
+
+    async fn read_all_at(
+        &self,
+        environment: &str,
+        at: Millis,
+    ) -> Result<BTreeMap<String, FlagState>, PortError> {
+        let changes = self.app.store.changes_as_of(environment, at).await.map_err(port_error)?;
+        let flags = changes.into_iter().filter(|change| change.subject_kind == "flag");
+        let read = flags.filter_map(|change| {
+            let state = serde_json::from_value(change.after?).map_err(|_| {
+                PortError::Refused(format!("`{}` at that moment cannot be read", change.subject))
+            });
+            Some(state.map(|state| (change.subject, state)))
+        });
+        read.collect()
+    }
+
+    async fn apply_all(
+        &self,
+        lease: &Lease,
+        write: FlagsWrite,
+        outcome: NewEntry,
+    ) -> Result<Revision, PortError> {
+        let FlagsWrite { environment, expected_revision, states, reason } = write;
+        let by = self.app.stamp(&self.who(), &reason);
+        let restored = states.into_iter().map(|(key, state)| store::RestoredFlag { key, state });
+        let restored: Vec<store::RestoredFlag> = restored.collect();
+        let row = |revision| {
+            let mut row = self.row(outcome.with_revision(revision));
+            (row.before, row.after) = (side(&row.detail, "before"), side(&row.detail, "after"));
+            row
+        };
+        let (fence, store) = (fence_of(lease), &self.app.store);
+        let changed = store
+            .restore_flags_in_run(&fence, &environment, &restored, expected_revision, &by, row)
+            .await;
+        let revision = changed.map_err(|error| match error {
+            StoreError::Stale { current } => {
+                PortError::Conflict(format!("`{environment}` is at revision {current} now"))
+            }
+            error => port_error(error),
+        })?;
+        self.app.announce(News::Environment(environment)).await;
+        Ok(revision)
     }
 
     async fn apply(

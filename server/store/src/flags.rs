@@ -290,31 +290,43 @@ impl Store {
         by: &Stamp,
     ) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
-        let revision = tx.next_revision(environment).await?;
-        if revision != expected.cast_signed() + 1 {
-            return Err(StoreError::Stale { current: revision.cast_unsigned() - 1 });
-        }
-        for (n, RestoredFlag { key, state }) in flags.iter().enumerate() {
-            let row = tx.one(STATE, params![environment, key]).await?;
-            let before = row.ok_or_else(|| not_found("flag", key))?.text("state")?;
-            let after = json(state)?;
-            let params = params![environment, key, &after, revision, by.at, &by.actor];
-            tx.execute(SET_STATE, params).await?;
-            let entry = Entry {
-                environment: Some(environment),
-                revision: Some(revision),
-                kind: "flag",
-                subject: key,
-                action: "restore",
-                before: Some(before),
-                after: Some(after),
-            };
-            tx.log(by, n, entry).await?;
-        }
-        tx.announce(&format!("env:{environment}")).await?;
+        let revision = restore_in(&mut tx, environment, flags, expected, by).await?;
         tx.commit().await?;
-        Ok(revision.cast_unsigned())
+        Ok(revision)
     }
+}
+
+/// Puts several flags at once inside a transaction; a run's step adds its outcome to the same one.
+pub(crate) async fn restore_in(
+    tx: &mut Tx,
+    environment: &str,
+    flags: &[RestoredFlag],
+    expected: u64,
+    by: &Stamp,
+) -> Result<u64, StoreError> {
+    let revision = tx.next_revision(environment).await?;
+    if revision != expected.cast_signed() + 1 {
+        return Err(StoreError::Stale { current: revision.cast_unsigned() - 1 });
+    }
+    for (n, RestoredFlag { key, state }) in flags.iter().enumerate() {
+        let row = tx.one(STATE, params![environment, key]).await?;
+        let before = row.ok_or_else(|| not_found("flag", key))?.text("state")?;
+        let after = json(state)?;
+        let params = params![environment, key, &after, revision, by.at, &by.actor];
+        tx.execute(SET_STATE, params).await?;
+        let entry = Entry {
+            environment: Some(environment),
+            revision: Some(revision),
+            kind: "flag",
+            subject: key,
+            action: "restore",
+            before: Some(before),
+            after: Some(after),
+        };
+        tx.log(by, n, entry).await?;
+    }
+    tx.announce(&format!("env:{environment}")).await?;
+    Ok(revision.cast_unsigned())
 }
 
 /// The change of one flag inside a transaction; a run's step adds its outcome to the same one.

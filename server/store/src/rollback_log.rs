@@ -12,7 +12,7 @@ use crate::Store;
 use crate::changes::Stamp;
 use crate::db::{Row, Tx, json, params, sql};
 use crate::error::StoreError;
-use crate::flags::{ChangedFlag, change_in};
+use crate::flags::{ChangedFlag, RestoredFlag, change_in, restore_in};
 use crate::outbox;
 use crate::runs::{Lease, fence};
 
@@ -278,6 +278,25 @@ impl Store {
         let entry = append_in(&mut tx, outcome(&changed), lease.epoch).await?;
         tx.commit().await?;
         Ok((changed, entry))
+    }
+
+    /// Changes several flags of an environment at once and appends the step's outcome, in one transaction. `Stale` when the
+    /// environment is at another revision than `expected`.
+    pub async fn restore_flags_in_run(
+        &self,
+        lease: &Lease,
+        environment: &str,
+        flags: &[RestoredFlag],
+        expected: u64,
+        by: &Stamp,
+        outcome: impl FnOnce(u64) -> NewEntry,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.db.begin().await?;
+        fence(&mut tx, lease).await?;
+        let revision = restore_in(&mut tx, environment, flags, expected, by).await?;
+        append_in(&mut tx, outcome(revision), lease.epoch).await?;
+        tx.commit().await?;
+        Ok(revision)
     }
 
     /// A run's moves, oldest first.

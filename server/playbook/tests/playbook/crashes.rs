@@ -34,6 +34,7 @@ const GROUPED: &str = "\
     - {id: w, wait: {for: 1s}}
     - {id: v, flag.kill: {key: c, killed: true}}
 - {id: last, flag.kill: {key: d, killed: true}}
+- {id: back, flag.snapshot_restore: {ago: 1h}}
 - {id: end, probe.http: {url: 'http://app.test/'}}";
 
 const SPEC: &str = "\

@@ -189,3 +189,59 @@ proptest! {
         lint(&damaged, library());
     }
 }
+
+/// What every shipped playbook does, the playbook that takes it back undoes: flags and incidents are as before.
+#[tokio::test(start_paused = true)]
+async fn every_shipped_playbook_is_taken_back_whole() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runbooks");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut taken_back = 0;
+    for path in files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let (playbook, _) = load(&runbook(&name), library()).unwrap();
+        let inputs = playbook.inputs.iter().filter(|input| input.required);
+        let inputs = inputs.map(|input| (input.name.clone(), input.sample())).collect();
+        let mut plan =
+            compile(&playbook, library(), ENV, &inputs, "a test of what is shipped").unwrap();
+        plan.steps.iter_mut().for_each(|step| step.approve = None); // as in a drill
+        let fake = Fake::new(plan.clone());
+        fake.with(|inner| {
+            // Its preconditions hold.
+            for require in &plan.require {
+                if let switchback_playbook::format::Wanted::Flag { flag, on } = &require.wanted {
+                    inner.flags.get_mut(flag).unwrap().state.enabled = *on;
+                }
+            }
+            // So are backups of what its steps name.
+            for step in &plan.steps {
+                let source = step.params.get("source").and_then(serde_json::Value::as_str);
+                inner.backups.extend(source.map(|source| (source.to_owned(), source.to_owned())));
+            }
+        });
+        let before = fake.states();
+        let ending = fake.drive_to_end(&TestClock::new()).await;
+        assert_eq!(ending, Ending::Succeeded, "{name}: {:#?}", fake.phases());
+        let entries = fake.with(|inner| inner.entries.clone());
+
+        match switchback_playbook::invert::invert(
+            "r1",
+            &plan,
+            &entries,
+            switchback_playbook::invert::Which::All,
+        ) {
+            Err(nothing) => assert!(nothing.contains("changed nothing"), "{name}: {nothing}"),
+            Ok(back) => {
+                taken_back += 1;
+                let (playbook, _) = load(&back.yaml, library())
+                    .unwrap_or_else(|problems| panic!("{name}: {problems:#?}\n{}", back.yaml));
+                let plan = compile(&playbook, library(), ENV, &BTreeMap::new(), "a test").unwrap();
+                fake.with(|inner| (inner.plan, inner.entries) = (Some(plan), Vec::new()));
+                let ending = fake.drive_to_end(&TestClock::new()).await;
+                assert_eq!(ending, Ending::Succeeded, "{name}: {:#?}", fake.phases());
+            }
+        }
+        assert_eq!(fake.states(), before, "{name}");
+        assert_eq!(fake.open_incidents(), 0, "{name}");
+    }
+    assert!(taken_back >= 3, "{taken_back} of them change something");
+}

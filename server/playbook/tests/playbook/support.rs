@@ -43,6 +43,8 @@ pub struct Inner {
     pub revision: Revision,
     /// What a flag was before a revision.
     pub before: BTreeMap<(String, Revision), FlagState>,
+    /// What flags were at any moment that is asked about.
+    pub earlier: BTreeMap<String, FlagState>,
     /// Every flag write that was committed.
     pub writes: Vec<(String, Revision)>,
     /// Open incidents by key: (id, template, resolved).
@@ -86,6 +88,7 @@ impl Fake {
             for key in ["auth_bypass", "auth_enabled", "auth_rollout", "a", "b", "c", "d"] {
                 let state = FlagState { enabled: key == "auth_enabled", ..FlagState::default() };
                 let value_type = ValueType::Boolean;
+                inner.earlier.insert(key.into(), state.clone());
                 inner.flags.insert(key.into(), FlagSnapshot { revision: 0, value_type, state });
             }
         });
@@ -248,6 +251,49 @@ impl Flags for Fake {
         self.with(|inner| {
             let found = inner.before.get(&(flag.to_owned(), at)).cloned();
             found.ok_or_else(|| PortError::NotFound(format!("revision {at} of `{flag}`")))
+        })
+    }
+
+    async fn read_all(
+        &self,
+        _: &str,
+    ) -> Result<(Revision, BTreeMap<String, FlagSnapshot>), PortError> {
+        self.with(|inner| {
+            if inner.dead {
+                return Err(PortError::Unavailable("no answer".into()));
+            }
+            Ok((inner.revision, inner.flags.clone()))
+        })
+    }
+
+    async fn read_all_at(
+        &self,
+        _: &str,
+        _: Millis,
+    ) -> Result<BTreeMap<String, FlagState>, PortError> {
+        Ok(self.with(|inner| inner.earlier.clone()))
+    }
+
+    async fn apply_all(
+        &self,
+        lease: &Lease,
+        write: FlagsWrite,
+        outcome: NewEntry,
+    ) -> Result<Revision, PortError> {
+        self.operate(Some(lease), |inner| {
+            if inner.revision != write.expected_revision {
+                return Err(PortError::Conflict("the environment".into()));
+            }
+            inner.revision += 1;
+            for (key, state) in write.states {
+                let flag = inner.flags.get_mut(&key).unwrap();
+                flag.revision = inner.revision;
+                let before = std::mem::replace(&mut flag.state, state);
+                inner.before.insert((key.clone(), inner.revision), before);
+                inner.writes.push((key, inner.revision));
+            }
+            push(inner, outcome.with_revision(inner.revision), lease.epoch);
+            Ok(inner.revision)
         })
     }
 
