@@ -19,11 +19,10 @@ impl Mail {
     pub fn header(&self, name: &str) -> Option<String> {
         let (head, _) = self.data.split_once("\r\n\r\n")?;
         let head = head.replace("\r\n ", " ").replace("\r\n\t", " ");
-        let found = head.lines().find_map(|line| {
+        head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        });
-        found
+        })
     }
 }
 
@@ -79,7 +78,7 @@ fn serve(stream: &TcpStream, mails: &Mutex<Vec<Mail>>, takes: Duration) -> Optio
             "DATA" => {
                 say("354 go on")?;
                 let data = read_data(&mut reader)?;
-                std::thread::sleep(takes);
+                std::thread::park_timeout(takes); // as slow as a mail server is
                 // Kept before it is acknowledged, as a real one does.
                 mails.lock().unwrap().push(Mail { to: std::mem::take(&mut to), data });
                 say("250 taken")?;

@@ -43,7 +43,7 @@ impl Reach {
 /// An update of an incident, to be told.
 pub(super) struct Update<'u> {
     pub incident: &'u str,
-    pub update: &'u str,
+    pub id: &'u str,
     pub name: &'u str,
     pub status: IncidentStatus,
     pub impact: Impact,
@@ -78,8 +78,9 @@ impl App {
         }
         let message = self.incident_message(update).await?;
         let is_public = update.audience == Audience::Public;
-        let subscribers = (is_public && !reach.without_subscribers && reach.includes(&["subscribers", "email"]))
-            .then(|| update.components.keys().cloned().collect());
+        let subscribers =
+            (is_public && !reach.without_subscribers && reach.includes(&["subscribers", "email"]))
+                .then(|| update.components.keys().cloned().collect());
         let topic = if is_public { Topic::Incidents } else { Topic::Team };
         let others = ["page", "subscribers", "in_app"];
         let named = reach.only.iter().filter(|word| !others.contains(&word.as_str()));
@@ -90,7 +91,7 @@ impl App {
         }
         let notices = self.notices(update, reach);
         let message = NewMessage {
-            id: format!("{}.{}", update.incident, update.update),
+            id: format!("{}.{}", update.incident, update.id),
             topic: topic.word().to_owned(),
             body: json!({"said": message}),
             incident_id: Some(update.incident.to_owned()),
@@ -174,7 +175,7 @@ impl App {
                     "id": update.incident, "name": update.name, "status": update.status,
                     "impact": update.impact, "components": update.components, "audience": update.audience,
                 },
-                "update": {"id": update.update, "status": update.status, "body": update.body},
+                "update": {"id": update.id, "status": update.status, "body": update.body},
             }),
             at: self.clock.now(),
         })
@@ -189,7 +190,7 @@ impl App {
         let lasts = if update.status.is_over() { LAST_NOTICE_MS } else { NOTICE_MS };
         let notice = |environment: &String| {
             let notice = Notice {
-                id: format!("{}.{}.{environment}", update.incident, update.update),
+                id: format!("{}.{}.{environment}", update.incident, update.id),
                 severity: in_app.severity.clone(),
                 title: in_app.title.clone(),
                 message: in_app.message.clone(),

@@ -59,6 +59,7 @@ impl Catalogue {
     }
 
     /// The same with other templates from the console.
+    #[must_use]
     pub fn with_templates(&self, own: Vec<TemplateVersion>) -> Self {
         Self::build(Arc::clone(&self.texts), own)
     }

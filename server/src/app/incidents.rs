@@ -147,7 +147,7 @@ impl App {
         let (name, body) = (one_line(&draft.name), draft.body.trim().to_owned());
         let update = Update {
             incident: &id,
-            update: "0",
+            id: "0",
             name: &name,
             status: draft.status,
             impact: draft.impact,
@@ -190,6 +190,23 @@ impl App {
         Ok(incident)
     }
 
+    /// The incident that was opened under a key and is not over.
+    pub async fn find_open_by_key(&self, key: &str) -> Result<Option<Incident>, AppError> {
+        let found = self.store.find_incident_by_key(key).await?;
+        Ok(found.filter(|incident| incident.resolved_at.is_none()))
+    }
+
+    /// Opens an incident under a key that an incident which is over may have had: the key is free again then.
+    pub async fn open_incident_again(
+        &self,
+        who: &Who,
+        draft: IncidentDraft,
+        key: &str,
+    ) -> Result<Incident, AppError> {
+        self.store.free_incident_key(key).await?;
+        self.open_incident(who, draft, Some(key.to_owned())).await
+    }
+
     /// Posts an update. Resolving gives the components back.
     pub async fn update_incident(
         &self,
@@ -216,7 +233,7 @@ impl App {
         let body = draft.body.trim().to_owned();
         let update = Update {
             incident: id,
-            update: &update_id,
+            id: &update_id,
             name: name.as_deref().unwrap_or(&before.name),
             status: draft.status,
             impact: draft.impact.unwrap_or(before.impact),

@@ -83,7 +83,7 @@ impl App {
         );
         text.push_str("\n## Time line (UTC)\n\n");
         for (at, line) in lines {
-            text.push_str(&format!("- {} {line}\n", utc(at)));
+            text.extend(["- ", &utc(at), " ", &line, "\n"]);
         }
         text.push_str("\n## What went wrong\n\n\n## What went well\n\n\n## What we change\n\n- \n");
         Ok(text)

@@ -125,6 +125,8 @@ fn pages_and_api() -> impl actix_web::dev::HttpServiceFactory {
                 .wrap(Compress::default())
                 .route("/api/v1/openapi.json", web::get().to(openapi::openapi_json))
                 .configure(hooks::routes)
+                .configure(compat::statuspage::routes)
+                .configure(compat::inlets::routes)
                 .configure(status::subscribe::routes)
                 .configure(ui::routes)
                 .service(

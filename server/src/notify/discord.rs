@@ -17,7 +17,7 @@ pub fn body(message: &Message) -> Value {
     let said = message.says.chat.as_deref().unwrap_or(&message.text);
     let mut text = escape_discord(said.trim());
     for (label, url) in message.links.iter().take(3) {
-        text.push_str(&format!("\n{}: {url}", escape_discord(label)));
+        text.extend(["\n", &escape_discord(label), ": ", url]);
     }
     let color = match (message.is_over, message.severity) {
         (true, _) => 0x002e_7d32,

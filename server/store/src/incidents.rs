@@ -22,6 +22,9 @@ sql! {
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $9, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
               ON CONFLICT (dedupe_key) DO NOTHING";
     BY_DEDUPE = "SELECT * FROM incidents WHERE dedupe_key = $1";
+    FREE_KEY = "UPDATE incidents SET dedupe_key = NULL WHERE dedupe_key = $1 AND resolved_at IS NOT NULL";
+    FREE_UPDATE_KEY = "UPDATE incident_updates SET dedupe_key = NULL WHERE dedupe_key = $1 AND incident_id IN \
+                       (SELECT id FROM incidents WHERE resolved_at IS NOT NULL)";
     FIND = "SELECT * FROM incidents WHERE id = $1";
     LIST = "SELECT * FROM incidents WHERE (NOT $1 OR resolved_at IS NULL) AND withdrawn_at IS NULL \
             AND (CAST($2 AS TEXT) IS NULL OR id < $2) AND (CAST($3 AS TEXT) IS NULL OR audience = $3) \
@@ -553,6 +556,14 @@ impl Store {
         let mut tx = self.db.snapshot().await?;
         let row = tx.one(FIND, params![id]).await?.ok_or_else(|| not_found("incident", id))?;
         with_updates(&mut tx, &row).await
+    }
+
+    /// Lets a key open another incident, when the one that it opened is over.
+    pub async fn free_incident_key(&self, key: &str) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        tx.execute(FREE_UPDATE_KEY, params![format!("{key}.0")]).await?;
+        tx.execute(FREE_KEY, params![key]).await?;
+        tx.commit().await
     }
 
     /// The incident that was opened under a key.

@@ -32,14 +32,8 @@ fn words<T: DeserializeOwned>(
     texts.iter().map(|(key, text)| Ok((key.clone(), word(what, text)?))).collect()
 }
 
-impl Ports {
-    fn reach(&self, text: &IncidentText, environment: &str) -> Reach {
-        Reach {
-            only: text.notify.clone(),
-            in_app: vec![environment.to_owned()],
-            ..Reach::default()
-        }
-    }
+fn reach(text: &IncidentText, environment: &str) -> Reach {
+    Reach { only: text.notify.clone(), in_app: vec![environment.to_owned()], ..Reach::default() }
 }
 
 /// Without the status page among those who are told, only the team sees it.
@@ -65,7 +59,7 @@ impl Incidents for Ports {
             template: Some(text.template.clone()),
             says: text.says.clone(),
             audience: audience(text),
-            reach: self.reach(text, environment),
+            reach: reach(text, environment),
             ..IncidentDraft::new(&text.title, status, impact, &text.body)
         };
         let opened = self.app.open_incident(&self.who(), draft, Some(key.to_owned())).await;
@@ -97,7 +91,7 @@ impl Incidents for Ports {
         let draft = UpdateDraft {
             components: words("component status", &text.components)?,
             says: text.says.clone(),
-            reach: self.reach(text, environment),
+            reach: reach(text, environment),
             ..UpdateDraft::new(word("status", &text.status)?, &text.body)
         };
         let updated = self.app.update_incident(&self.who(), id, draft, Some(key.to_owned())).await;

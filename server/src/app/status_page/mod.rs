@@ -157,6 +157,12 @@ impl Board {
         self.unresolved().filter(|incident| incident.status != IncidentStatus::Scheduled)
     }
 
+    /// The share of known time that a component was up, 0 to 1; nothing while nothing is known.
+    pub fn uptime_of(&self, component: &str) -> Option<f64> {
+        let (up, known) = uptime(self.days.get(component)?);
+        (known > 0).then(|| up as f64 / known as f64)
+    }
+
     /// Planned work that has not begun, the next first.
     pub fn planned(&self) -> Vec<&PublicIncident> {
         let is_planned = |one: &&PublicIncident| one.status == IncidentStatus::Scheduled;

@@ -393,13 +393,11 @@ async fn draft_postmortem(
 ) -> Answer<Postmortem> {
     let incident = app.get_incident(&caller.0, &path).await?;
     let published_at = incident.postmortem_at;
-    Ok(Json(match incident.postmortem {
-        Some(body) => Postmortem { body, is_draft: false, published_at },
-        None => {
-            let body = app.draft_postmortem(&caller.0, &path).await?;
-            Postmortem { body, is_draft: true, published_at }
-        }
-    }))
+    let (body, is_draft) = match incident.postmortem {
+        Some(body) => (body, false),
+        None => (app.draft_postmortem(&caller.0, &path).await?, true),
+    };
+    Ok(Json(Postmortem { body, is_draft, published_at }))
 }
 
 async fn put_postmortem(

@@ -5,9 +5,11 @@
 
 mod flagd;
 mod frontend;
+pub mod inlets;
 mod metrics;
 mod ofrep;
 mod sse;
+pub mod statuspage;
 mod unleash;
 
 use std::borrow::Cow;
@@ -27,7 +29,7 @@ use super::State;
 use super::auth::{client_address, state};
 use super::observe::count;
 use super::problem::{log_failure, status_of};
-use crate::app::{App, AppError, EVERYWHERE};
+use crate::app::{App, AppError, EVERYWHERE, Who};
 use crate::live::client::Protocol;
 use crate::live::{Feed, Poll};
 
@@ -81,6 +83,16 @@ pub fn routes(config: &mut web::ServiceConfig, app: &Arc<App>) {
                 .app_data(json())
                 .route(web::post().to(unleash::validate)),
         );
+}
+
+/// Whom an API token stands for, sent in another system's way.
+async fn api_caller(app: &App, key: &str) -> Result<Who, AppError> {
+    let token = app.authenticate(key).await?;
+    if token.kind != TokenKind::Api {
+        let message = "this is an SDK token; an API token is needed";
+        return Err(AppError::Refused(message.to_owned()));
+    }
+    Ok(Who::from_token(&token))
 }
 
 /// Browsers ask from pages of the origins that are allowed.

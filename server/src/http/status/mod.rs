@@ -17,6 +17,7 @@ use actix_web::web::{self, Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use serde::Deserialize;
 
+pub use public_api::page_id_of;
 pub use shelf::StatusPages;
 
 use months::Month;

@@ -126,9 +126,13 @@ fn document(body: &Value, scene: &Scene<'_>) -> Rendered {
     }
 }
 
-/// A name that stays while the page's address does.
 fn page_id(scene: &Scene<'_>) -> String {
-    let hash = Sha256::digest(scene.public_url.as_bytes());
+    page_id_of(scene.public_url)
+}
+
+/// A page's id: a name that stays while its address does.
+pub fn page_id_of(public_url: &str) -> String {
+    let hash = Sha256::digest(public_url.as_bytes());
     assets::hex(hash.get(..6).unwrap_or_default())
 }
 

@@ -98,9 +98,7 @@ fn says(
     text: &str,
     button: Option<(String, &'static str)>,
 ) -> HttpResponse {
-    answer(pages, status, |scene| {
-        SaysPage { scene, title, text: text.to_owned(), button }.render()
-    })
+    answer(pages, status, |scene| SaysPage { scene, title, text: text.to_owned(), button }.render())
 }
 
 /// What went wrong, as a page for people.
@@ -186,7 +184,8 @@ async fn subscribe(
         }
         Err(error @ (AppError::Invalid(_) | AppError::Refused(_) | AppError::NotFound { .. })) => {
             let faults = Faults::of(error).map(|faults| {
-                let own = |wrong: &crate::app::Wrong| crate::http::ui::error::sentence(&wrong.message);
+                let own =
+                    |wrong: &crate::app::Wrong| crate::http::ui::error::sentence(&wrong.message);
                 faults.0.iter().map(own).collect()
             });
             let faults = faults.unwrap_or_default();
@@ -257,7 +256,8 @@ async fn end(app: Data<State>, pages: Pages, request: HttpRequest) -> HttpRespon
     let query = query(&request);
     match app.unsubscribe(query.text("token")).await {
         Ok(()) => {
-            let text = "You will get no more news. If that was a mistake, ask for it again on the page.";
+            let text =
+                "You will get no more news. If that was a mistake, ask for it again on the page.";
             says(&pages, StatusCode::OK, "It has ended", text, None)
         }
         Err(error) => failed(&pages, &error),

@@ -89,10 +89,10 @@ impl ChannelsPage {
             ("key", _) => channel.key.clone(),
             ("name", _) => channel.name.clone(),
             ("per_minute", _) => channel.per_minute.map(|n| n.to_string()).unwrap_or_default(),
-            ("secret", Target::Slack { .. } | Target::Discord { .. }) => text("url"),
+            ("secret", Target::Slack { .. } | Target::Discord { .. })
+            | ("url", Target::Webhook { .. }) => text("url"),
             ("secret", Target::Pagerduty { .. }) => text("routing_key"),
             ("secret", _) => text("secret"),
-            ("url", Target::Webhook { .. }) => text("url"),
             ("to", Target::Email { to }) => to.join(", "),
             ("cloudevents", _) if text("format") == "cloudevents" => "on".to_owned(),
             _ => String::new(),
@@ -181,8 +181,8 @@ fn settings_of(form: &Fields) -> Result<ChannelSettings, AppError> {
             json!({"kind": "webhook", "url": form.text("url"), "secret": secret, "format": format})
         }
     };
-    let to: Target =
-        serde_json::from_value(to).map_err(|error| AppError::invalid("secret", error.to_string()))?;
+    let to: Target = serde_json::from_value(to)
+        .map_err(|error| AppError::invalid("secret", error.to_string()))?;
     let is_meant = |word: &String| Topic::ALL.iter().find(|(_, known, _)| known == word);
     let topics = form.all("topic").iter().filter_map(is_meant).map(|(topic, ..)| *topic).collect();
     let per_minute = match form.some("per_minute") {
@@ -266,7 +266,8 @@ pub fn message_line(row: &DeliveryRow) -> MessageLine {
         note: row.error.clone().unwrap_or_default(),
         attempts: row.attempts,
         at: row.at,
-        next_at: (row.state == DeliveryState::Waiting && row.error.is_some()).then_some(row.next_at),
+        next_at: (row.state == DeliveryState::Waiting && row.error.is_some())
+            .then_some(row.next_at),
         sent_at: row.sent_at,
         is_dead: row.state == DeliveryState::Dead,
     }

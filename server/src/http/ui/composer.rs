@@ -44,7 +44,6 @@ const IMPACTS: [(&str, &str); 5] = [
     ("maintenance", "Maintenance"),
 ];
 
-
 const SEVERITIES: [(&str, &str); 3] =
     [("info", "Information"), ("warning", "Warning"), ("critical", "Critical")];
 /// Fields that show their own faults.

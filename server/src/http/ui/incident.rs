@@ -118,10 +118,11 @@ async fn page_of(
     } else {
         let status = words::title(&word(&incident.status));
         let begun = Words::default().strong(&status);
-        let words = match incident.scheduled_for.filter(|_| incident.status == IncidentStatus::Scheduled) {
-            Some(at) => begun.and(": begins ").when(at, now),
-            None => begun.and(", since ").when(incident.began_at(), now),
-        };
+        let words =
+            match incident.scheduled_for.filter(|_| incident.status == IncidentStatus::Scheduled) {
+                Some(at) => begun.and(": begins ").when(at, now),
+                None => begun.and(", since ").when(incident.began_at(), now),
+            };
         let words = match &incident.handled_by {
             Some(who) => words.and(&format!(". {who} takes care of it.")),
             None => words.and(". Nobody has said that they take care of it."),
@@ -152,7 +153,11 @@ async fn page_of(
         sentence,
         tone,
         components: components.iter().map(component_line).collect(),
-        templates: catalogue.templates.iter().map(|one| (one.name.clone(), one.title.clone())).collect(),
+        templates: catalogue
+            .templates
+            .iter()
+            .map(|one| (one.name.clone(), one.title.clone()))
+            .collect(),
         sent: sent_of(visit, Some(id), None).await?,
         told: told(visit, environment).await?,
         draft,
@@ -188,7 +193,8 @@ pub async fn update(visit: Visit, path: Path<(String, String)>, form: Fields) ->
     };
     match updated {
         Ok(incident) => {
-            let text = if incident.resolved_at.is_some() { "It is over." } else { "The update is out." };
+            let text =
+                if incident.resolved_at.is_some() { "It is over." } else { "The update is out." };
             Ok(Visit::done(&format!("/ui/{environment}/incidents/{id}"), &Toast::say(text)))
         }
         Err(error) => {

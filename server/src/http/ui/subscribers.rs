@@ -88,8 +88,7 @@ async fn page_of(visit: &Visit, form: Fields, faults: Faults) -> Result<Subscrib
     let frame = visit.frame_anywhere("settings", "Subscribers").await?;
     let state: Option<SubscriberState> = serde_json::from_value(json!(form.text("state"))).ok();
     let before = form.some("before");
-    let rows =
-        visit.list_subscribers(&visit.who, state, None, before.as_deref(), SHOWN).await?;
+    let rows = visit.list_subscribers(&visit.who, state, None, before.as_deref(), SHOWN).await?;
     let counts = visit.count_subscribers(&visit.who).await?;
     let sum = |state| -> u64 {
         counts.iter().filter(|one| one.state == state).map(|one| one.count).sum()
@@ -124,8 +123,11 @@ async fn page_of(visit: &Visit, form: Fields, faults: Faults) -> Result<Subscrib
 
 /// `POST /ui/settings/subscribers`.
 pub async fn add(visit: Visit, form: Fields) -> Answer {
-    let mode =
-        if form.text("mode") == "webhook" { SubscriberMode::Webhook } else { SubscriberMode::Email };
+    let mode = if form.text("mode") == "webhook" {
+        SubscriberMode::Webhook
+    } else {
+        SubscriberMode::Email
+    };
     let wish = Wish {
         mode,
         address: form.text("address").to_owned(),

@@ -83,7 +83,11 @@ fn line(known: &KnownTemplate) -> TemplateLine {
         title: template.title.clone(),
         impact: template.impact.clone(),
         status: words::title(&template.status.replace('_', " ")),
-        origin: if *is_own { format!("written here, version {version}") } else { "shipped".to_owned() },
+        origin: if *is_own {
+            format!("written here, version {version}")
+        } else {
+            "shipped".to_owned()
+        },
         channels: if own.is_empty() { "the body everywhere".to_owned() } else { own.join(", ") },
     }
 }
@@ -93,10 +97,11 @@ pub async fn page(visit: Visit) -> Answer {
     let frame = visit.frame_anywhere("settings", "Templates").await?;
     let all = visit.list_incident_templates(&visit.who).await?;
     let own = all.iter().filter(|known| known.is_own).count();
-    let sentence = Words::default().strong(&words::count(all.len() as u64, "template")).and(&match own {
-        0 => ", all of them shipped.".to_owned(),
-        own => format!(", {own} of them written here."),
-    });
+    let sentence =
+        Words::default().strong(&words::count(all.len() as u64, "template")).and(&match own {
+            0 => ", all of them shipped.".to_owned(),
+            own => format!(", {own} of them written here."),
+        });
     let catalogue = visit.catalogue.load();
     let refused = catalogue.refused.iter().map(|(name, problems)| {
         (name.clone(), problems.first().map(ToString::to_string).unwrap_or_default())
@@ -109,15 +114,13 @@ pub async fn page(visit: Visit) -> Answer {
 pub fn previews(text: &IncidentText) -> Vec<Preview> {
     let says = &text.says;
     let fallback = || (text.title.clone(), text.body.clone());
-    let plain = |channel, (title, text): (String, String)| Preview { channel, title, text, html: None };
+    let plain =
+        |channel, (title, text): (String, String)| Preview { channel, title, text, html: None };
     let email = says.email.as_ref();
     let letter = email.map_or_else(fallback, |email| (email.subject.clone(), email.text.clone()));
     let mut all = vec![
         plain("Status page", fallback()),
-        Preview {
-            html: email.and_then(|email| email.html.clone()),
-            ..plain("E-mail", letter)
-        },
+        Preview { html: email.and_then(|email| email.html.clone()), ..plain("E-mail", letter) },
         plain("Chat", (text.title.clone(), says.chat.clone().unwrap_or_else(|| text.body.clone()))),
     ];
     if let Some(in_app) = &says.in_app {
@@ -142,14 +145,10 @@ async fn page_of(
 ) -> Result<TemplatePage, UiError> {
     let frame = visit.frame_anywhere("settings", "Templates").await?;
     let is_new = name == "new";
-    let known = match is_new {
-        true => None,
-        false => Some(visit.get_incident_template(&visit.who, name).await?),
-    };
-    let versions = match is_new {
-        true => Vec::new(),
-        false => visit.list_template_versions(&visit.who, name).await?,
-    };
+    let known =
+        if is_new { None } else { Some(visit.get_incident_template(&visit.who, name).await?) };
+    let versions =
+        if is_new { Vec::new() } else { visit.list_template_versions(&visit.who, name).await? };
     let older = form.some("version").and_then(|text| text.parse::<u64>().ok());
     let older = older.and_then(|wanted| versions.iter().find(|one| one.version == wanted));
     let older = older.and_then(|version| version.source.clone());
@@ -169,7 +168,9 @@ async fn page_of(
         None => Words::say("A template of your own. It is checked when you save it."),
         Some(known) => match &known.changed {
             Some((at, by)) if known.is_own => {
-                Words::say(&format!("Version {}, saved ", known.version)).when(*at, frame.now).and(&format!(" by {}.", words::actor(by)))
+                Words::say(&format!("Version {}, saved ", known.version))
+                    .when(*at, frame.now)
+                    .and(&format!(" by {}.", words::actor(by)))
             }
             _ => Words::say("Shipped. What you save here counts instead, on every node."),
         },
