@@ -40,6 +40,8 @@ pub struct StatusBoard {
     heard_at: AtomicI64,
     /// The newest row of the change log when the state was read.
     seen: ArcSwapOption<String>,
+    /// Reads take turns: one that began earlier must not end over one that saw more.
+    reading: tokio::sync::Mutex<()>,
     file: Arc<SnapshotFile>,
 }
 
@@ -83,6 +85,7 @@ impl StatusBoard {
             generation: AtomicU64::new(1),
             heard_at: AtomicI64::new(0),
             seen: ArcSwapOption::empty(),
+            reading: tokio::sync::Mutex::default(),
             file: SnapshotFile::new(&config.data_dir),
         }
     }
@@ -113,6 +116,7 @@ impl StatusBoard {
 
     /// Reads the state anew, and keeps it on disk.
     pub async fn refresh(&self, store: &Store, now: Millis) -> Result<(), StoreError> {
+        let _turn = self.reading.lock().await;
         let newest = store.newest_change().await?;
         let found = store.read_board(now - days::DAYS * DAY_MS).await?;
         let board = Board::of(found, now);

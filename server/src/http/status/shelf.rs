@@ -275,6 +275,7 @@ impl Shelf {
 }
 
 impl Kept {
+    /// Only what is kept is packed: what is missing is made for each request, and must cost little.
     fn new(rendered: Rendered, is_shared: bool, status: StatusCode) -> Self {
         let Rendered { kind, text, modified } = rendered;
         let hash = assets::hex(Sha256::digest(text.as_bytes()).get(..12).unwrap_or_default());
@@ -286,7 +287,10 @@ impl Kept {
         Self {
             status,
             kind: HeaderValue::from_static(kind),
-            gzip: gzip(text.as_bytes()).filter(|short| short.len() < text.len()),
+            gzip: (status == StatusCode::OK)
+                .then(|| gzip(text.as_bytes()))
+                .flatten()
+                .filter(|short| short.len() < text.len()),
             tag: tag(""),
             gzip_tag: tag("-gz"),
             modified: modified.unwrap_or(HeaderValue::from_static("")),
