@@ -331,9 +331,9 @@ impl Shown {
         let plan = rehearsal.as_ref().filter(|_| rehearsed);
         let plan = plan.map(|(_, preview)| super::run_view::short(&preview.plan_sha256));
         let (steps, requires, clients) = match &rehearsal {
-            Some((_, preview)) => (
+            Some((plan, preview)) => (
                 steps_of(preview, &forecast),
-                requires_of(&playbook, preview),
+                requires_of(plan, preview),
                 known(&preview.clients, |n| words::number(*n)),
             ),
             None => (Vec::new(), Vec::new(), "–".to_owned()),
@@ -440,8 +440,8 @@ fn changed(before: &Value, after: &Value) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
-fn requires_of(playbook: &Playbook, preview: &Preview) -> Vec<(String, &'static str, String)> {
-    let pairs = playbook.require.iter().zip(&preview.require);
+fn requires_of(plan: &Plan, preview: &Preview) -> Vec<(String, &'static str, String)> {
+    let pairs = plan.require.iter().zip(&preview.require);
     pairs
         .map(|(require, found)| {
             let text = match &require.wanted {
@@ -452,6 +452,10 @@ fn requires_of(playbook: &Playbook, preview: &Preview) -> Vec<(String, &'static 
                     let max = duration_words(*max_ms);
                     format!("{source} has a verified backup that is no older than {max}")
                 }
+            };
+            let text = match &require.block {
+                Some(call) => format!("{text} (for {call})"),
+                None => text,
             };
             match &found.holds {
                 Known::Known(true) => (text, "good", "holds now".to_owned()),
