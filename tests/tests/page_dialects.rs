@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use switchback_tests::server::ADMIN;
-use switchback_tests::{Api, Backend, MailSink, Server, eventually, on_both};
+use switchback_tests::{Api, MailSink, Server, eventually, on_both};
 
 /// A client without a token of its own: these dialects send theirs elsewhere.
 fn bare(server: &Server) -> Api {

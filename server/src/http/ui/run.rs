@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::frame::Frame;
+use super::incident::{SentLine, sent_of};
 use super::live::Converged;
 use super::run_view::RunPart;
 use super::visit::{Toast, Visit};
@@ -20,6 +21,7 @@ use crate::app::approvals::Answer as Given;
 struct RunPage {
     frame: Frame,
     run: RunPart,
+    sent: Vec<SentLine>,
 }
 
 #[derive(Template)]
@@ -27,6 +29,7 @@ struct RunPage {
 struct RunPartPage {
     frame: Frame,
     run: RunPart,
+    sent: Vec<SentLine>,
 }
 
 impl RunPart {
@@ -87,14 +90,16 @@ async fn part_of(visit: &Visit, id: &str) -> Result<(String, RunPart), UiError> 
 pub async fn page(visit: Visit, path: Path<(String, String)>) -> Answer {
     let (_, run) = part_of(&visit, &path.1).await?;
     let frame = visit.frame(&path.0, "playbooks", run.title.as_str()).await?;
-    ok(&RunPage { frame, run })
+    let sent = sent_of(&visit, None, Some(&path.1)).await?;
+    ok(&RunPage { frame, run, sent })
 }
 
 /// `GET /ui/parts/runs/{run}`.
 pub async fn part(visit: Visit, path: Path<String>) -> Answer {
     let (environment, run) = part_of(&visit, &path).await?;
     let frame = visit.frame(&environment, "playbooks", "Run").await?;
-    ok(&RunPartPage { frame, run })
+    let sent = sent_of(&visit, None, Some(&path)).await?;
+    ok(&RunPartPage { frame, run, sent })
 }
 
 /// `POST .../cancel`.

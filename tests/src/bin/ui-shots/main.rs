@@ -3,6 +3,7 @@
 
 mod data;
 mod status;
+mod telling;
 
 use std::path::{Path, PathBuf};
 
@@ -133,6 +134,7 @@ async fn main() {
     shoot(&browser, &format!("{}/status", server.url), &folder, "status").await;
     data::pages(&browser, &server, &backend, &folder).await;
     status::pages(&browser, &folder).await;
+    telling::pages(&browser, &folder).await;
     browser.quit().await;
     drop(clients);
 }
