@@ -264,6 +264,9 @@ on_both! {
         assert_eq!(report["decisions"][0]["decision"], json!("break_glass"), "{report}");
         let open = api.get("/api/v1/reviews?open=true").await;
         let id = open[0]["id"].as_str().unwrap();
+        let incidents = api.get("/api/v1/incidents?open=true").await;
+        assert_eq!(incidents["items"][0]["audience"], json!("team"), "{incidents}");
+        assert!(incidents["items"][0]["updates"][0]["body"].as_str().unwrap().contains(REASON));
         let found = Some(json!({"comment": "it was right: everybody else was on the same call"}));
         let own = api.send(Method::POST, &format!("/api/v1/reviews/{id}"), found.clone()).await;
         assert_eq!(own.status, StatusCode::CONFLICT, "{}", own.body);
@@ -272,5 +275,6 @@ on_both! {
         let again = grace.send(Method::POST, &format!("/api/v1/reviews/{id}"), found).await;
         assert_eq!(again.status, StatusCode::CONFLICT);
         assert_eq!(api.get("/api/v1/reviews?open=true").await, json!([]));
+        assert_eq!(api.get("/api/v1/incidents?open=true").await["items"], json!([]), "reviewed, it is over");
     }
 }

@@ -1,10 +1,12 @@
 //! The console in a real browser: the journeys that people make.
 
+use std::time::Duration;
+
 use serde_json::json;
 use switchback_sdk::Switchback;
 use switchback_tests::browser::{Browser, NARROW_DARK, WIDE};
 use switchback_tests::server::SERVER;
-use switchback_tests::{Backend, Server};
+use switchback_tests::{Backend, MailSink, Server, eventually};
 
 const PROD: &str = "/ui/production";
 
@@ -111,6 +113,59 @@ async fn production_is_rolled_back_and_proved() {
     browser.see("body", "Sign-in is unavailable").await;
     browser.open(&format!("{}{PROD}/flags/auth_enabled?tab=history", server.url)).await;
     browser.see("main", "sign-in fails for everybody").await;
+    browser.quit().await;
+}
+
+/// A template is written with its texts in view, an incident is opened from it, and a customer who asked for news gets a letter,
+/// follows its link, and ends it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customer_asks_for_news_and_gets_it() {
+    let backend = Backend::sqlite();
+    let mail = MailSink::start(Duration::ZERO);
+    let variables = [
+        ("SWITCHBACK_MAIL__URL", mail.url.as_str()),
+        ("SWITCHBACK_MAIL__FROM", "status@shop.example"),
+    ];
+    let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
+    let letter = async |count: usize| {
+        eventually("the letter is out", || async { mail.mails().get(count).cloned() }).await
+    };
+    let browser = Browser::start().await;
+
+    browser.open(&format!("{}/status", server.url)).await;
+    browser.click("a.get").await;
+    browser.fill("[name=address]", "ann@shop.example").await;
+    browser.click(".ask button").await;
+    browser.see("h1", "Look into your mailbox").await;
+    let text = letter(0).await.data.replace("=\r\n", "").replace("=3D", "=");
+    let link = text.split("/status/confirm?token=").nth(1).unwrap();
+    let link = link.split_whitespace().next().unwrap();
+    browser.open(&format!("{}/status/confirm?token={link}", server.url)).await;
+    browser.click(".ask button").await;
+    browser.see("h1", "You will get news").await;
+
+    browser.sign_in(&server).await;
+    browser.open(&format!("{}/ui/settings/templates/new", server.url)).await;
+    let source = "name: late\ntitle: Parcels are late\nimpact: minor\nstatus: identified\nbody: by {days} days\nplaceholders: {days: {type: number, default: '2'}}";
+    browser.fill("[name=source]", &source.replace("{days}", "{day}")).await;
+    browser.click("[value=save]").await;
+    browser.see(".fault", "`{day}` is not declared").await;
+    browser.fill("[name=source]", source).await;
+    browser.click("[value=preview]").await;
+    browser.see(".previews", "by 2 days").await;
+    browser.click("[value=save]").await;
+    browser.see("h1", "late").await;
+    browser.open(&format!("{}{PROD}/incidents/new?template=late", server.url)).await;
+    browser.see("#open-incident", "1 subscriber").await;
+    browser.click("#open-incident button.primary").await;
+    browser.see("h1", "Parcels are late").await;
+    let news = letter(1).await;
+    assert!(news.data.contains("by 2 days"), "{}", news.data);
+
+    let end = news.header("list-unsubscribe").unwrap();
+    browser.open(end.trim_matches(['<', '>'])).await;
+    browser.click("button.second").await;
+    browser.see("h1", "It has ended").await;
     browser.quit().await;
 }
 
@@ -251,7 +306,8 @@ async fn every_page_is_accessible() {
     let browser = Browser::start().await;
 
     let mut pages: Vec<String> = vec!["/sign-in".to_owned(), "/status".to_owned()];
-    pages.extend(["/status/history", "/status/incidents/none"].map(str::to_owned));
+    let asked = ["/status/history", "/status/incidents/none", "/status/subscribe"];
+    pages.extend(asked.map(str::to_owned));
     pages.extend(incident.iter().map(|id| format!("/status/incidents/{id}")));
     for page in [
         "",
@@ -273,6 +329,7 @@ async fn every_page_is_accessible() {
         "/playbooks/auth-rollback",
         "/incidents",
         "/incidents/new",
+        "/incidents/new?template=auth_down",
         "/log",
         "/restore",
     ] {
@@ -289,6 +346,11 @@ async fn every_page_is_accessible() {
         "sources",
         "components",
         "uptime",
+        "channels",
+        "messages",
+        "subscribers",
+        "templates",
+        "templates/auth_down",
         "automation",
     ] {
         pages.push(format!("/ui/settings/{page}"));

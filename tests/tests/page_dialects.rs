@@ -159,6 +159,64 @@ on_both! {
         assert!(answer.body["errors"][0].as_str().unwrap().contains("critical, error, warning"), "{}", answer.body);
     }
 
+    /// An incident is opened, moved and ended on pages elsewhere, once each, and what stands there is read back. The pages
+    /// elsewhere are another server of ours, which speaks both dialects.
+    async fn pages_elsewhere_follow_and_are_read_back(backend: Backend) {
+        let far = switchback_tests::Backend::sqlite();
+        let far_server = Server::start(&far);
+        let (far_api, open) = (far_server.api(), bare(&far_server));
+        let page = open.get("/api/v2/status.json").await["page"]["id"].as_str().unwrap().to_owned();
+        let variables = [("FAR_KEY", ADMIN), ("SWITCHBACK_OUTGOING__NETWORKS", "127.0.0.0/8")];
+        let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
+        let api = server.api();
+        let statuspage = json!({"kind": "statuspage", "page": page, "api_key": "env:FAR_KEY", "base_url": far_server.url, "components": {"auth": "auth"}});
+        let cachet = json!({"kind": "cachet", "token": "env:FAR_KEY", "base_url": far_server.url, "components": {"auth": "app"}});
+        for (key, to) in [("atlas", statuspage), ("cachet", cachet)] {
+            api.put(&format!("/api/v1/channels/{key}"), json!({"name": key, "to": to, "topics": ["incidents"]})).await;
+        }
+        let elsewhere = async |id: &str| api.get(&format!("/api/v1/incidents/{id}/elsewhere")).await;
+
+        let incident = api.post("/api/v1/incidents", json!({"template": "auth_down"})).await;
+        let id = incident["id"].as_str().unwrap();
+        eventually("both pages have it", || async {
+            let there = elsewhere(id).await;
+            (there.as_array().unwrap().len() == 2).then_some(())
+        }).await;
+        let far_open = far_api.get("/api/v1/incidents?open=true").await;
+        let names: Vec<&Value> = far_open["items"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+        assert_eq!(names, [&incident["name"]; 2], "one by each channel");
+        let components = far_api.get("/api/v1/components").await;
+        let down = components["items"].as_array().unwrap().iter().filter(|one| one["status"] == "major_outage").count();
+        assert_eq!(down, 2, "each channel has its own map of components");
+        api.put(&format!("/api/v1/incidents/{id}/handler"), json!({"handled_by": "Ada"})).await;
+        api.post(&format!("/api/v1/incidents/{id}/updates"), json!({"status": "monitoring", "body": "Better."})).await;
+        eventually("both pages follow", || async {
+            let all = far_api.get("/api/v1/incidents?open=true").await;
+            all["items"].as_array().unwrap().iter().all(|one| one["status"] == "monitoring").then_some(())
+        }).await;
+        let there = eventually("both are read back", || async {
+            let there = elsewhere(id).await;
+            there.as_array().unwrap().iter().all(|one| one["seen_at"].is_number()).then_some(there)
+        }).await;
+        let remote = there.as_array().unwrap().iter().find(|one| one["channel"] == "atlas").unwrap()["remote_id"].clone();
+        let remote = remote.as_str().unwrap();
+        let said = far_api.get(&format!("/api/v1/incidents/{remote}")).await["updates"].as_array().unwrap().len();
+        assert_eq!(said, 2, "nothing is said twice, and who takes care is nothing for customers");
+
+        far_api.post(&format!("/api/v1/incidents/{remote}/updates"), json!({"status": "identified", "body": "By hand."})).await;
+        backend.tamper("UPDATE remote_incidents SET seen_at = NULL").await;
+        eventually("the difference is seen", || async {
+            let there = elsewhere(id).await;
+            let atlas = there.as_array().unwrap().iter().find(|one| one["channel"] == "atlas").cloned().unwrap();
+            (atlas["seen_status"] == "identified" && atlas["told_status"] == "monitoring").then_some(())
+        }).await;
+        api.post(&format!("/api/v1/incidents/{id}/updates"), json!({"status": "resolved", "body": "Over."})).await;
+        eventually("both pages are calm again", || async {
+            let all = far_api.get("/api/v1/incidents?open=true").await;
+            all["items"].as_array().unwrap().is_empty().then_some(())
+        }).await;
+    }
+
     /// Ask, follow the link, choose, end with one click: and only whoever has the letter can.
     async fn people_ask_confirm_choose_and_end(backend: Backend) {
         let mail = MailSink::start(Duration::ZERO);

@@ -174,6 +174,8 @@ impl App {
                 "incident": {
                     "id": update.incident, "name": update.name, "status": update.status,
                     "impact": update.impact, "components": update.components, "audience": update.audience,
+                    "scheduled_for": update.scheduled.map(|(from, _)| iso(from)),
+                    "scheduled_until": update.scheduled.map(|(_, until)| iso(until)),
                 },
                 "update": {"id": update.id, "status": update.status, "body": update.body},
             }),
@@ -342,6 +344,10 @@ impl App {
         let environment = production.map_or("production", |environment| environment.key.as_str());
         format!("{}/ui/{environment}/{part}/{id}", self.public_url)
     }
+}
+
+fn iso(at: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at).map(|at| at.to_string()).unwrap_or_default()
 }
 
 fn utc(at: Millis) -> String {

@@ -1,10 +1,11 @@
 //! Break-glass: one person lets through alone what takes others, with a reason; somebody else looks at it afterwards.
 
 use switchback_playbook::journal::NewEntry;
-use switchback_store::{Review, Role, Stamp};
+use switchback_store::{Audience, Impact, IncidentStatus, Review, Role, Stamp};
 
 use super::App;
 use super::error::AppError;
+use super::incidents::{IncidentDraft, UpdateDraft};
 use super::who::{EVERYWHERE, Who};
 use crate::live::News;
 
@@ -12,6 +13,11 @@ use crate::live::News;
 pub const REASON_MIN: usize = 20;
 /// Uses that a list shows.
 const LIST_MAX: i64 = 200;
+
+/// The key of the incident that goes with a review.
+fn incident_key(review: &str) -> String {
+    format!("review {review}")
+}
 
 impl App {
     /// Lets a step that waits for people go on. It stands on the log as what it is, and on the list of what somebody
@@ -31,9 +37,27 @@ impl App {
             NewEntry::break_glass(id, step, at, person)
         })?;
         self.store.break_glass(said, &review, &stamp).await?;
+        self.tell_of_break_glass(&review, &run.title).await;
         tracing::warn!(run.id = id, step, "{} broke glass: {}", who.name, review.reason);
         self.announce(News::Run(id.to_owned())).await;
         Ok(review)
+    }
+
+    /// Opens an incident that only the team sees. The review is what must not be missing: a failure here is logged.
+    pub(super) async fn tell_of_break_glass(&self, review: &Review, title: &str) {
+        let name = format!("{} broke glass: {title}", review.actor);
+        let body =
+            format!("{}\nIn {}. Somebody else reviews it.", review.reason, review.environment);
+        let (status, impact) = (IncidentStatus::Identified, Impact::Minor);
+        let draft = IncidentDraft {
+            audience: Audience::Team,
+            ..IncidentDraft::new(&name.chars().take(255).collect::<String>(), status, impact, &body)
+        };
+        let mut who = Who::system();
+        who.run_id = Some(review.run_id.clone());
+        if let Err(error) = self.open_incident(&who, draft, Some(incident_key(&review.id))).await {
+            tracing::warn!(review = review.id, error = %error, "no incident could be opened for a use of break-glass");
+        }
     }
 
     /// What is to be reviewed, and its mark in the log of changes.
@@ -98,6 +122,12 @@ impl App {
         }
         let mut stamp = self.stamp(who, &comment);
         stamp.run_id = Some(review.run_id);
-        Ok(self.store.close_review(id, &comment, &stamp).await?)
+        let closed = self.store.close_review(id, &comment, &stamp).await?;
+        if let Some(incident) = self.find_open_by_key(&incident_key(id)).await? {
+            let body = format!("{} reviewed it: {comment}", who.name);
+            let last = UpdateDraft::new(IncidentStatus::Resolved, &body);
+            self.update_incident(&Who::system(), &incident.id, last, None).await?;
+        }
+        Ok(closed)
     }
 }

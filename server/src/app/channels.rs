@@ -84,6 +84,11 @@ impl ChannelSettings {
             let message = "1 to 100,000 messages a minute; leave it out for what the kind takes";
             return Err(AppError::invalid("per_minute", message.to_owned()));
         }
+        let is_page = matches!(self.to, Target::Statuspage { .. } | Target::Cachet { .. });
+        if is_page && self.topics != [Topic::Incidents] {
+            let message = "a status page elsewhere hears of `incidents`, and of nothing else";
+            return Err(AppError::invalid("topics", message));
+        }
         let bad_url = |field: &str, text: &str| match url::Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
             _ => Err(AppError::invalid(
@@ -93,7 +98,17 @@ impl ChannelSettings {
         };
         match &self.to {
             Target::Webhook { url, .. } => bad_url("to.url", url),
-            Target::Pagerduty { base_url, .. } => bad_url("to.base_url", base_url),
+            Target::Pagerduty { base_url, .. } | Target::Cachet { base_url, .. } => {
+                bad_url("to.base_url", base_url)
+            }
+            Target::Statuspage { base_url, page, .. } => {
+                if page.is_empty()
+                    || !page.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+                {
+                    return Err(AppError::invalid("to.page", "the page's id is expected"));
+                }
+                bad_url("to.base_url", base_url)
+            }
             Target::Email { to } => {
                 if to.is_empty() || to.len() > MAILBOXES_MAX {
                     let message = format!("1 to {MAILBOXES_MAX} addresses");
@@ -166,6 +181,11 @@ impl App {
     pub async fn test_channel(&self, who: &Who, key: &str) -> Result<String, AppError> {
         who.must(Role::Operator, EVERYWHERE, "test channels")?;
         let channel = self.get_channel(who, key).await?;
+        if matches!(channel.to, Target::Statuspage { .. } | Target::Cachet { .. }) {
+            let message =
+                "a test would be seen by customers; open an incident and take it away again";
+            return Err(AppError::Refused(message.to_owned()));
+        }
         let message = Message {
             event: "test".to_owned(),
             title: "A test from Switchback".to_owned(),

@@ -221,11 +221,7 @@ impl App {
             check_text("name", name, NAME_MAX)?;
         }
         let before = self.store.get_incident(id).await?;
-        if before.scheduled_for.is_some() != is_planned(draft.status) {
-            let message = "planned work is scheduled, in_progress, verifying or completed; \
-                           an incident is investigating, identified, monitoring or resolved";
-            return Err(AppError::invalid("status", message));
-        }
+        let status = in_kind(draft.status, before.scheduled_for.is_some());
         let mut components = before.components.clone();
         components.extend(draft.components.clone());
         let update_id = self.ids.next("upd");
@@ -235,7 +231,7 @@ impl App {
             incident: id,
             id: &update_id,
             name: name.as_deref().unwrap_or(&before.name),
-            status: draft.status,
+            status,
             impact: draft.impact.unwrap_or(before.impact),
             audience: before.audience,
             components: &components,
@@ -248,7 +244,7 @@ impl App {
         let telling = self.telling(&update, &draft.reach).await?;
         let update = NewUpdate {
             id: update_id.clone(),
-            status: draft.status,
+            status,
             body: body.clone(),
             components: draft.components,
             name: name.clone(),
@@ -546,6 +542,23 @@ impl App {
 fn is_planned(status: IncidentStatus) -> bool {
     use IncidentStatus::{Completed, InProgress, Scheduled, Verifying};
     matches!(status, Scheduled | InProgress | Verifying | Completed)
+}
+
+/// The status that is meant for planned work, or for what was not planned: a playbook that ends what it opened need not know which.
+fn in_kind(status: IncidentStatus, planned: bool) -> IncidentStatus {
+    use IncidentStatus::{
+        Completed, Identified, InProgress, Investigating, Monitoring, Resolved, Scheduled,
+        Verifying,
+    };
+    match (status, planned) {
+        (Investigating | Identified, true) => InProgress,
+        (Monitoring, true) => Verifying,
+        (Resolved, true) => Completed,
+        (Scheduled | InProgress, false) => Investigating,
+        (Verifying, false) => Monitoring,
+        (Completed, false) => Resolved,
+        (status, _) => status,
+    }
 }
 
 fn check_times(field: &str, from: Millis, until: Millis) -> Result<(), AppError> {

@@ -36,6 +36,7 @@ pub mod playbooks;
 pub mod ports;
 mod postmortem;
 pub mod probes;
+mod remote_pages;
 pub mod report;
 mod schedules;
 pub mod seed;

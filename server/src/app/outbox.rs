@@ -189,7 +189,7 @@ impl App {
         })
     }
 
-    fn poster(&self, now: Millis) -> Poster {
+    pub(super) fn poster(&self, now: Millis) -> Poster {
         let networks = self.config.outgoing.networks.clone();
         Poster { networks, circuits: Arc::clone(&self.circuits), now }
     }
@@ -210,6 +210,9 @@ impl App {
         let mut message = message.clone();
         message.links.splice(0..0, std::mem::take(&mut message.team_links));
         let (poster, mailer) = (self.poster(now), self.mailer.as_ref());
+        if let Some(page) = channel.to.page().await? {
+            return self.tell_page(&channel.key, &page, &poster, &message, now).await;
+        }
         let sent = notify::send(&poster, mailer, &channel.to, &message, stamp).await;
         if let Err(Refusal::Gone(why)) = &sent {
             let by = self.stamp(&super::Who::system(), "");

@@ -130,7 +130,9 @@ impl App {
         let (review, stamp) = self.review_of(who, &draft.environment, &id, "", &draft.reason)?;
         let beside = Beside { review: Some((&review, &stamp)), ..Beside::default() };
         let noted = json!({"break_glass": why});
-        self.start_plan(who, plan, trigger, noted, Some(id), beside).await
+        let run = self.start_plan(who, plan, trigger, noted, Some(id), beside).await?;
+        self.tell_of_break_glass(&review, &run.title).await;
+        Ok(run)
     }
 
     /// Refuses a start that takes another role or a drill; breaking glass passes both.

@@ -47,6 +47,9 @@ impl App {
                 if let Err(error) = app.move_planned().await {
                     tracing::warn!(error = %error, "planned work could not be moved");
                 }
+                if let Err(error) = app.look_at_pages().await {
+                    tracing::warn!(error = %error, "pages elsewhere could not be read back");
+                }
             }
         });
         app.supervise("usage", |app| async move {

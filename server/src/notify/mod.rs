@@ -2,11 +2,14 @@
 
 mod discord;
 pub mod email;
+pub mod page;
 mod pagerduty;
 mod post;
 mod slack;
 pub mod text;
 pub mod webhook;
+
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,6 +95,29 @@ pub enum Target {
         #[serde(default)]
         format: Format,
     },
+    /// A status page at Statuspage, or at what speaks like it: incidents that customers see are opened and moved there.
+    Statuspage {
+        /// The page's id there.
+        page: String,
+        /// Where its API key is: `env:NAME` or `file:/path`.
+        api_key: Credentials,
+        /// The base of its address.
+        #[serde(default = "statuspage_base")]
+        base_url: String,
+        /// Our components' ids there; those without one are left out.
+        #[serde(default)]
+        components: BTreeMap<String, String>,
+    },
+    /// A status page of Cachet 3.
+    Cachet {
+        /// The base of its address.
+        base_url: String,
+        /// Where its token is: `env:NAME` or `file:/path`.
+        token: Credentials,
+        /// Our components' ids there; those without one are left out.
+        #[serde(default)]
+        components: BTreeMap<String, String>,
+    },
     /// Mailboxes of the team.
     Email {
         /// 1 to 20 addresses.
@@ -114,7 +140,29 @@ fn pagerduty_base() -> String {
     pagerduty::BASE.to_owned()
 }
 
+fn statuspage_base() -> String {
+    "https://api.statuspage.io".to_owned()
+}
+
 impl Target {
+    /// The page elsewhere that it is, with its key; nothing when it is none.
+    ///
+    /// # Errors
+    /// The key cannot be read.
+    pub async fn page(&self) -> Result<Option<page::Page<'_>>, Refusal> {
+        Ok(match self {
+            Self::Statuspage { page, api_key, base_url, components } => {
+                let key = secret(api_key).await?;
+                Some(page::Page::Statuspage { base: base_url, page, key, components })
+            }
+            Self::Cachet { base_url, token, components } => {
+                let key = secret(token).await?;
+                Some(page::Page::Cachet { base: base_url, key, components })
+            }
+            _ => None,
+        })
+    }
+
     /// Its word.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -123,16 +171,18 @@ impl Target {
             Self::Pagerduty { .. } => "pagerduty",
             Self::Webhook { .. } => "webhook",
             Self::Email { .. } => "email",
+            Self::Statuspage { .. } => "statuspage",
+            Self::Cachet { .. } => "cachet",
         }
     }
 
     /// Messages a minute, unless the channel says otherwise: what the other side takes.
     pub fn per_minute_default(&self) -> u32 {
         match self {
-            Self::Slack { .. } => 60,
+            Self::Slack { .. } | Self::Statuspage { .. } => 60,
             Self::Discord { .. } => 30,
             Self::Pagerduty { .. } => 120,
-            Self::Webhook { .. } | Self::Email { .. } => 600,
+            Self::Webhook { .. } | Self::Email { .. } | Self::Cachet { .. } => 600,
         }
     }
 }
@@ -246,6 +296,9 @@ pub async fn send(
             let mailer = mailer.ok_or_else(no_mail)?;
             let letter = email::Letter { message, stamp, unsubscribe: None };
             mailer.send(to, &letter).await
+        }
+        Target::Statuspage { .. } | Target::Cachet { .. } => {
+            Err(Refusal::Never("a status page takes incidents, and this is none".to_owned()))
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::outgoing::{Circuits, NoWay, destination};
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
+/// The same where the answer is what was asked for, in bytes.
+const API_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The longest that a `Retry-After` is believed, in milliseconds.
 const RETRY_AFTER_MAX_MS: i64 = 60 * 60 * 1_000;
 
@@ -62,6 +64,23 @@ impl Poster {
         self.post(url, "application/json", Vec::new(), body.to_string().into_bytes()).await
     }
 
+    /// Asks an API, with a key and JSON. No error holds the address or the key.
+    ///
+    /// # Errors
+    /// As [`Poster::post`].
+    pub async fn call(
+        &self,
+        method: reqwest::Method,
+        url: &str,
+        authorization: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Refusal> {
+        let mut headers = vec![("authorization", authorization.to_owned())];
+        headers.push(("accept", "application/json".to_owned()));
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        self.send(method, url, "application/json", headers, body, API_BYTES_MAX).await
+    }
+
     /// Posts a body. No error holds the address, which may be a secret.
     ///
     /// # Errors
@@ -72,6 +91,19 @@ impl Poster {
         content_type: &str,
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
+    ) -> Result<Answer, Refusal> {
+        let post = reqwest::Method::POST;
+        self.send(post, url, content_type, headers, body, ANSWER_BYTES_MAX).await
+    }
+
+    async fn send(
+        &self,
+        method: reqwest::Method,
+        url: &str,
+        content_type: &str,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+        bytes_max: usize,
     ) -> Result<Answer, Refusal> {
         let to = destination(url, &self.networks).await.map_err(|error| match error {
             NoWay::Refused(why) => Refusal::Never(why),
@@ -86,18 +118,21 @@ impl Poster {
             .resolve_to_addrs(&to.host, &to.addresses)
             .build()
             .map_err(no_answer)?;
-        let mut request = client.post(url).header("content-type", content_type).body(body);
+        let mut request = client.request(method, url).header("content-type", content_type);
+        if !body.is_empty() {
+            request = request.body(body);
+        }
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let answered = read(request).await;
+        let answered = read(request, bytes_max).await;
         let is_good = answered.as_ref().is_ok_and(|answer| answer.status < 500);
         self.circuits.leave(&to.host, self.now, is_good);
         answered
     }
 }
 
-async fn read(request: reqwest::RequestBuilder) -> Result<Answer, Refusal> {
+async fn read(request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Answer, Refusal> {
     let mut answer = request.send().await.map_err(no_answer)?;
     let status = answer.status().as_u16();
     let seconds = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
@@ -107,9 +142,9 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Answer, Refusal> {
         .map(|seconds| ((seconds * 1_000.0) as i64).min(RETRY_AFTER_MAX_MS));
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(no_answer)? {
-        let room = ANSWER_BYTES_MAX - body.len();
+        let room = bytes_max - body.len();
         body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-        if body.len() >= ANSWER_BYTES_MAX {
+        if body.len() >= bytes_max {
             break;
         }
     }

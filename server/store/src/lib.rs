@@ -28,6 +28,7 @@ mod notices;
 mod outbox;
 mod preserved;
 mod probes;
+mod remote_incidents;
 mod reviews;
 mod rollback_log;
 mod run_times;
@@ -65,6 +66,7 @@ pub use outbox::{
     NewMessage, Recipients,
 };
 pub use probes::{ProbeDay, ProbeLease, ProbeResult, ProbeRow, ProbeRule};
+pub use remote_incidents::RemoteIncident;
 pub use reviews::Review;
 pub use rollback_log::{
     ChainHead, ChainLink, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows,
@@ -127,6 +129,7 @@ impl Store {
             outbox::ALL,
             preserved::ALL,
             probes::ALL,
+            remote_incidents::ALL,
             reviews::ALL,
             rollback_log::ALL,
             run_times::ALL,

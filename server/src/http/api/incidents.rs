@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use switchback_playbook::ports::IncidentText;
-use switchback_store::{Audience, Component, ComponentStatus, Impact, Incident, IncidentStatus};
+use switchback_store::{
+    Audience, Component, ComponentStatus, Impact, Incident, IncidentStatus, RemoteIncident,
+};
 
 use crate::app::incidents::{IncidentDraft, IncidentEdit, UpdateDraft};
 use crate::app::{AppError, Reach};
@@ -31,6 +33,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Post an update. Resolving gives the components back." body UpdateBody => Incident;
         patch "/api/v1/incidents/{incident}/updates/{update}" edit_update
             "Correct an update's text or time. Tells nobody again." body CorrectionBody => Incident;
+        get "/api/v1/incidents/{incident}/elsewhere" list_elsewhere
+            "What the incident is on status pages elsewhere: what they were told, and what was read back." => Vec<RemoteIncident>;
         put "/api/v1/incidents/{incident}/handler" handle_incident "Say who takes care of an incident." body HandlerBody => Incident;
         get "/api/v1/incidents/{incident}/postmortem" draft_postmortem
             "The postmortem; none yet: one drafted from the time line of runs, changes and updates." => Postmortem;
@@ -375,6 +379,14 @@ async fn edit_update(
     let (incident, update) = path.into_inner();
     let at = body.at.map(|Timestamp(at)| at.as_millisecond());
     Ok(Json(app.edit_update(&caller.0, &incident, &update, body.body.as_deref(), at).await?))
+}
+
+async fn list_elsewhere(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Answer<Vec<RemoteIncident>> {
+    Ok(Json(app.list_remote_incidents(&caller.0, &path).await?))
 }
 
 async fn handle_incident(

@@ -15,7 +15,7 @@ use crate::http::auth::client_address;
 use crate::http::ui::fields::{Faults, Fields};
 
 /// Wishes a second that one address may send.
-const WISHES_PER_SECOND: u32 = 2;
+const WISHES_PER_SECOND: u32 = 5;
 
 /// Its URLs.
 pub fn routes(config: &mut web::ServiceConfig) {

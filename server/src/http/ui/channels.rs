@@ -1,5 +1,7 @@
 //! Channels and what was sent to whom: set one up, test it, look at letters that were given up, send them again.
 
+use std::collections::BTreeMap;
+
 use actix_web::web::Path;
 use askama::Template;
 use serde_json::{Value, json};
@@ -17,14 +19,17 @@ use crate::notify::{Target, Topic};
 /// Rows that a page of messages shows.
 const MESSAGES_SHOWN: i64 = 100;
 /// Kinds with their words, and what the address field asks for.
-const KINDS: [(&str, &str, &str); 5] = [
+const KINDS: [(&str, &str, &str); 7] = [
     ("slack", "Slack", "env:SLACK_URL"),
     ("discord", "Discord", "env:DISCORD_URL"),
     ("pagerduty", "PagerDuty", "env:PAGERDUTY_KEY"),
     ("webhook", "Signed webhook", "env:HOOK_SECRET"),
     ("email", "E-mail to the team", ""),
+    ("statuspage", "A page at Statuspage", "env:STATUSPAGE_KEY"),
+    ("cachet", "A page of Cachet", "env:CACHET_TOKEN"),
 ];
-const FIELDS: [&str; 7] = ["key", "name", "kind", "secret", "url", "to", "per_minute"];
+const FIELDS: [&str; 9] =
+    ["key", "name", "kind", "secret", "url", "to", "per_minute", "page", "ids"];
 
 /// A channel with how its messages stand.
 struct ChannelLine {
@@ -92,6 +97,14 @@ impl ChannelsPage {
             ("secret", Target::Slack { .. } | Target::Discord { .. })
             | ("url", Target::Webhook { .. }) => text("url"),
             ("secret", Target::Pagerduty { .. }) => text("routing_key"),
+            ("secret", Target::Statuspage { .. }) => text("api_key"),
+            ("secret", Target::Cachet { .. }) => text("token"),
+            ("page", Target::Statuspage { .. }) => text("page"),
+            ("url", Target::Statuspage { .. } | Target::Cachet { .. }) => text("base_url"),
+            ("ids", Target::Statuspage { components, .. } | Target::Cachet { components, .. }) => {
+                let pairs = components.iter().map(|(key, id)| format!("{key}={id}"));
+                pairs.collect::<Vec<_>>().join(", ")
+            }
             ("secret", _) => text("secret"),
             ("to", Target::Email { to }) => to.join(", "),
             ("cloudevents", _) if text("format") == "cloudevents" => "on".to_owned(),
@@ -117,6 +130,8 @@ fn place_of(to: &Target) -> String {
         Target::Slack { url } | Target::Discord { url } => url.to_string(),
         Target::Pagerduty { routing_key, .. } => routing_key.to_string(),
         Target::Webhook { url, .. } => url.clone(),
+        Target::Statuspage { base_url, page, .. } => format!("{base_url}, page {page}"),
+        Target::Cachet { base_url, .. } => base_url.clone(),
         Target::Email { to } => to.join(", "),
     }
 }
@@ -169,6 +184,17 @@ async fn page_of(visit: &Visit, form: Fields, faults: Faults) -> Result<Channels
     Ok(ChannelsPage { frame, sentence, channels, edited, removed, form, faults })
 }
 
+/// `auth=abc, app=def`: components and their ids elsewhere.
+fn ids_of(form: &Fields) -> Result<BTreeMap<String, String>, AppError> {
+    let pair = |text: String| match text.split_once('=') {
+        Some((key, id)) => Ok((key.trim().to_owned(), id.trim().to_owned())),
+        None => {
+            Err(AppError::invalid("ids", "component=id pairs, with commas between, are expected"))
+        }
+    };
+    form.list("ids").into_iter().map(pair).collect()
+}
+
 fn settings_of(form: &Fields) -> Result<ChannelSettings, AppError> {
     let kind = form.text("kind");
     let secret = form.text("secret");
@@ -176,6 +202,15 @@ fn settings_of(form: &Fields) -> Result<ChannelSettings, AppError> {
         "slack" | "discord" => json!({"kind": kind, "url": secret}),
         "pagerduty" => json!({"kind": kind, "routing_key": secret}),
         "email" => json!({"kind": kind, "to": form.list("to")}),
+        "statuspage" => {
+            let base = form.some("url").unwrap_or_else(|| "https://api.statuspage.io".to_owned());
+            json!({
+                "kind": kind, "api_key": secret, "page": form.text("page"), "base_url": base, "components": ids_of(form)?,
+            })
+        }
+        "cachet" => {
+            json!({"kind": kind, "token": secret, "base_url": form.text("url"), "components": ids_of(form)?})
+        }
         _ => {
             let format = if form.is("cloudevents") { "cloudevents" } else { "standard" };
             json!({"kind": "webhook", "url": form.text("url"), "secret": secret, "format": format})

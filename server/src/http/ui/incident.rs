@@ -2,7 +2,7 @@
 
 use actix_web::web::Path;
 use askama::Template;
-use switchback_store::{DeliveryState, Impact, IncidentStatus};
+use switchback_store::{DeliveryState, Impact, IncidentStatus, RemoteIncident};
 
 use super::composer::{MAINTENANCE, STATUSES, Told, reach_of, told};
 use super::fields::{Faults, Fields};
@@ -40,6 +40,7 @@ struct IncidentPage {
     components: Vec<ComponentLine>,
     templates: Vec<(String, String)>,
     sent: Vec<SentLine>,
+    elsewhere: Vec<(String, String, bool)>,
     told: Told,
     draft: Option<String>,
     form: Fields,
@@ -95,6 +96,21 @@ pub async fn sent_of(
         }
     }
     Ok(lines)
+}
+
+/// A page elsewhere: its channel, what is to be said of it, and whether it differs from what it was told.
+fn elsewhere(remote: &RemoteIncident) -> (String, String, bool) {
+    let told = words::title(&remote.told_status.replace('_', " "));
+    let (says, differs) = match (&remote.seen_status, &remote.error) {
+        (_, Some(why)) => (format!("told {told}; it could not be read back: {why}"), true),
+        (Some(seen), None) if *seen != remote.told_status => {
+            let seen = words::title(&seen.replace('_', " "));
+            (format!("shows {seen}, and was told {told}"), true)
+        }
+        (Some(_), None) => (format!("shows {told}"), false),
+        (None, None) => (format!("told {told}"), false),
+    };
+    (remote.channel.clone(), says, differs)
 }
 
 async fn page_of(
@@ -159,6 +175,12 @@ async fn page_of(
             .map(|one| (one.name.clone(), one.title.clone()))
             .collect(),
         sent: sent_of(visit, Some(id), None).await?,
+        elsewhere: visit
+            .list_remote_incidents(&visit.who, id)
+            .await?
+            .iter()
+            .map(elsewhere)
+            .collect(),
         told: told(visit, environment).await?,
         draft,
         name: visit.who.name.clone(),

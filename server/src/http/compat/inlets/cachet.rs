@@ -253,12 +253,16 @@ async fn open(app: &State, who: &Who, body: &Value) -> Answer {
         Some(ComponentStatus::PartialOutage) => Impact::Major,
         _ => Impact::Minor,
     };
+    let meta = body.get("meta").cloned().unwrap_or_else(|| json!({}));
+    let metadata: BTreeMap<String, Value> =
+        serde_json::from_value(meta).map_err(|e| AppError::invalid("meta", e.to_string()))?;
     let draft = IncidentDraft {
         components,
         template: template.map(str::to_owned),
         says: text.map(|text| text.says).unwrap_or_default(),
         audience: if is_visible { Audience::Public } else { Audience::Team },
         reach: Reach { is_quiet: !tells, ..Reach::default() },
+        metadata,
         ..IncidentDraft::new(&name, status, impact, &message)
     };
     let incident = app.open_incident(who, draft, None).await?;

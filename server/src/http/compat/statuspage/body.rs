@@ -58,7 +58,8 @@ fn nested(fields: &Fields) -> Value {
         path.extend(
             rest.split('[').filter(|_| !rest.is_empty()).map(|part| part.trim_end_matches(']')),
         );
-        if path.len() <= DEPTH_MAX {
+        // A list needs a name.
+        if path.len() <= DEPTH_MAX && !first.is_empty() {
             insert(&mut root, &path, value);
         }
     }

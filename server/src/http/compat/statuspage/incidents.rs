@@ -121,6 +121,11 @@ async fn open(call: &Call<'_>) -> Answer {
     let metadata = serde_json::from_value(metadata);
     let is_auto = |name: &str| flag(&object, name).unwrap_or(false);
     let moves = is_auto("auto_transition_to_maintenance_state");
+    if moves && planned.is_some() {
+        for state in touched.values_mut() {
+            *state = ComponentStatus::UnderMaintenance;
+        }
+    }
     let draft = IncidentDraft {
         components: touched,
         reach: reach(&object),
