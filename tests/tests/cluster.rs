@@ -131,7 +131,6 @@ async fn a_node_that_hangs_is_replaced_within_ten_seconds() {
         ("SWITCHBACK_OUTGOING__NETWORKS", "127.0.0.0/8"),
     ];
     let one = Server::start_on(&backend, "127.0.0.1:0", &variables);
-    let two = Server::start_on(&backend, "127.0.0.1:0", &variables);
     let start = async |reason: &str| {
         let body = json!({"environment": "production", "reason": reason});
         let run = one.api().post("/api/v1/playbooks/slow/runs", body).await;
@@ -140,6 +139,8 @@ async fn a_node_that_hangs_is_replaced_within_ten_seconds() {
     let id = start("hangs").await;
     eventually("the request is under way", || async { (!sink.seen().is_empty()).then_some(()) })
         .await;
+    // Only now, so that it cannot be the one that drives.
+    let two = Server::start_on(&backend, "127.0.0.1:0", &variables);
 
     one.freeze();
     let frozen = Instant::now();
