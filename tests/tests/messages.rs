@@ -297,13 +297,15 @@ spec:
         std::fs::write(runbooks.join("tell.yaml"), TELL).unwrap();
         let (runbooks, slack) = (runbooks.display().to_string(), format!("{}/slack", sink.url));
         let variables = [
-            ("SWITCHBACK_RUNBOOKS_DIR", runbooks.as_str()), ("SLACK_URL", &slack),
+            ("SWITCHBACK_RUNBOOKS_DIR", runbooks.as_str()), ("SLACK_URL", &slack), ("PD_KEY", ROUTING_KEY),
             ("SWITCHBACK_MAIL__URL", &mail.url), ("SWITCHBACK_MAIL__FROM", "status@shop.example"),
             ("SWITCHBACK_OUTGOING__NETWORKS", "127.0.0.0/8"),
         ];
         let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
         let api = server.api();
         channel(&api, "chat", json!({"kind": "slack", "url": "env:SLACK_URL"}), &["team", "runs", "flags"]).await;
+        let pager = json!({"kind": "pagerduty", "routing_key": "env:PD_KEY", "base_url": sink.url});
+        channel(&api, "pager", pager, &["runs"]).await;
         subscribe(&api, "ann@shop.example", &[]).await;
 
         let end = switchback_tests::shop::play(&api, "tell", &json!({})).await;
@@ -315,6 +317,9 @@ spec:
         assert_eq!(told("Sign-in goes off."), 1, "{texts:?}");
         assert!(told("Sign-in is unavailable") >= 1, "the team hears of its incident: {texts:?}");
         assert!(told("is being taken back") == 1 && told("Tell:") >= 1, "{texts:?}");
+        let pages = bodies(&sink.seen(), "POST /v2/enqueue");
+        let actions: Vec<&Value> = pages.iter().map(|page| &page["event_action"]).collect();
+        assert_eq!(actions, ["trigger", "trigger"], "a run that failed stays open on the pager");
         assert!(mail.mails().is_empty(), "customers were not told: {messages:?}");
         let components = api.get("/api/v1/components").await;
         let app = components["items"].as_array().unwrap().iter().find(|one| one["key"] == "app").cloned().unwrap();

@@ -84,6 +84,9 @@ impl App {
         let topic = if is_public { Topic::Incidents } else { Topic::Team };
         let others = ["page", "subscribers", "in_app"];
         let named = reach.only.iter().filter(|word| !others.contains(&word.as_str()));
+        if subscribers.is_none() && reach.without_channels {
+            return Ok(Telling { message: None, notices: self.notices(update, reach) });
+        }
         let mut channels: Vec<String> = named.cloned().collect();
         if reach.without_channels || (channels.is_empty() && !reach.only.is_empty()) {
             channels.clear();
@@ -269,13 +272,18 @@ impl App {
         let because = entry.detail.get("because").and_then(Value::as_str).unwrap_or_default();
         let title = &run.title;
         let (event, says, severity) = match entry.phase.as_str() {
-            "finished" if ending == "succeeded" => {
-                ("run.finished", format!("{title}: done"), Severity::Info)
-            }
             "finished" => {
-                let severity =
-                    if ending == "cancelled" { Severity::Warning } else { Severity::Critical };
-                ("run.finished", format!("{title}: {}", in_words(&ending).to_lowercase()), severity)
+                let (how, severity) = match ending {
+                    "succeeded" => ("done", Severity::Info),
+                    "nothing_to_do" => ("there was nothing to do", Severity::Info),
+                    "cancelled" => ("cancelled, and taken back", Severity::Warning),
+                    "compensated" => ("it failed, and was taken back", Severity::Critical),
+                    "failed" => {
+                        ("not started, since a precondition did not hold", Severity::Critical)
+                    }
+                    _ => ("it failed, and taking it back failed too", Severity::Critical),
+                };
+                ("run.finished", format!("{title}: {how}"), severity)
             }
             "parked" => ("run.parked", format!("{title} needs a decision"), Severity::Critical),
             "compensating" => {
@@ -288,7 +296,8 @@ impl App {
             ),
             _ => ("run.asks", format!("{title} waits for an approval"), Severity::Warning),
         };
-        let is_over = entry.phase == "finished";
+        // A run that failed stays somebody's business, also when what it did was taken back.
+        let is_over = entry.phase == "finished" && severity != Severity::Critical;
         let environment = &run.environment;
         let url = format!("{}/ui/{environment}/runs/{}", self.public_url, run.id);
         let label =

@@ -99,7 +99,7 @@ impl Store {
         Ok(after)
     }
 
-    /// Switches a channel off, and says why; messages that wait for it are kept.
+    /// Switches a channel off, and says why; what waits for it is given up when its turn comes, and can be sent again.
     pub async fn disable_channel(
         &self,
         key: &str,
