@@ -65,6 +65,50 @@ pub async fn destination(url: &str, networks: &[IpNet]) -> Result<Destination, N
     Ok(Destination { host, addresses })
 }
 
+impl Destination {
+    /// A client for one request, tied to the addresses that were looked at: it follows no redirect and no proxy.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn client(&self, timeout: Duration) -> reqwest::Result<reqwest::Client> {
+        reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(timeout)
+            .no_proxy()
+            .user_agent(concat!("Switchback/", env!("CARGO_PKG_VERSION")))
+            .resolve_to_addrs(&self.host, &self.addresses)
+            .build()
+    }
+}
+
+/// The beginning of an answer's body, as text.
+///
+/// # Errors
+/// The connection broke, or time ran out.
+pub async fn text_of(answer: &mut reqwest::Response, bytes_max: usize) -> reqwest::Result<String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        let room = bytes_max - body.len();
+        body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+        if body.len() >= bytes_max {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// Why there was no answer, without the address, which may hold a secret.
+pub fn why_no_answer(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    if error.is_timeout() {
+        "no answer: not in time".to_owned()
+    } else if error.is_connect() {
+        "no answer: it cannot be reached".to_owned()
+    } else {
+        format!("no answer: {error}")
+    }
+}
+
 /// Whether an address may be reached: it is public, or in one of the networks.
 fn is_allowed(ip: IpAddr, networks: &[IpNet]) -> bool {
     let ip = ip.to_canonical();

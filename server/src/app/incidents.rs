@@ -272,10 +272,10 @@ impl App {
         check_text("name", &draft.name, NAME_MAX)?;
         check_text("body", &draft.body, BODY_MAX)?;
         check_metadata(&draft.metadata)?;
-        if draft.scheduled.is_some() && !is_planned(draft.status) {
+        if draft.scheduled.is_some() && !draft.status.is_planned() {
             draft.status = IncidentStatus::Scheduled;
         }
-        if draft.scheduled.is_some() || is_planned(draft.status) {
+        if draft.scheduled.is_some() || draft.status.is_planned() {
             draft.impact = Impact::Maintenance;
             // Announced without times: it begins now.
             let now = self.clock.now();
@@ -537,11 +537,6 @@ impl App {
         self.announce(News::Status).await;
         Ok(())
     }
-}
-
-fn is_planned(status: IncidentStatus) -> bool {
-    use IncidentStatus::{Completed, InProgress, Scheduled, Verifying};
-    matches!(status, Scheduled | InProgress | Verifying | Completed)
 }
 
 /// The status that is meant for planned work, or for what was not planned: a playbook that ends what it opened need not know which.

@@ -69,7 +69,7 @@ use crate::config::Config;
 use crate::live::{Hub, News};
 use crate::metrics::Metrics;
 use crate::notify::Mailer;
-pub(crate) use crate::outgoing;
+use crate::outgoing;
 use brake::Brake;
 use catalogue::Catalogue;
 use emergency::EmergencyJournal;
@@ -117,6 +117,8 @@ pub struct App {
     pub(crate) impact: impact::Figures,
     /// Slows down browsers that ask far too often.
     pub brake_of_browsers: Brake,
+    /// Slows down whoever asks for news in many names, by the hour.
+    pub brake_of_wishes: Brake,
     /// Whole documents that may be on their way to streaming clients at once.
     pub hydrations: Arc<Semaphore>,
     pub(crate) runner: Notify,
@@ -165,6 +167,7 @@ impl App {
             usage: usage::Counts::default(),
             impact: impact::Figures::default(),
             brake_of_browsers: Brake::default(),
+            brake_of_wishes: Brake::default(),
             hydrations: Arc::new(Semaphore::new(config.compat.hydrations_max)),
             runner: Notify::new(),
             driving: std::sync::Mutex::default(),

@@ -9,7 +9,7 @@ use switchback_core::model::Millis;
 
 use super::Refusal;
 use super::text::cut;
-use crate::outgoing::{Circuits, NoWay, destination};
+use crate::outgoing::{Circuits, NoWay, destination, text_of, why_no_answer};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -110,14 +110,7 @@ impl Poster {
             NoWay::Unknown(why) => Refusal::Later(why, None),
         })?;
         self.circuits.enter(&to.host, self.now).map_err(Refusal::NotNow)?;
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .no_proxy()
-            .user_agent(concat!("Switchback/", env!("CARGO_PKG_VERSION")))
-            .resolve_to_addrs(&to.host, &to.addresses)
-            .build()
-            .map_err(no_answer)?;
+        let client = to.client(TIMEOUT).map_err(no_answer)?;
         let mut request = client.request(method, url).header("content-type", content_type);
         if !body.is_empty() {
             request = request.body(body);
@@ -140,27 +133,12 @@ async fn read(request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Answ
     let retry_after_ms = seconds
         .filter(|seconds| seconds.is_finite() && *seconds >= 0.0)
         .map(|seconds| ((seconds * 1_000.0) as i64).min(RETRY_AFTER_MAX_MS));
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(no_answer)? {
-        let room = bytes_max - body.len();
-        body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-        if body.len() >= bytes_max {
-            break;
-        }
-    }
-    Ok(Answer { status, retry_after_ms, body: String::from_utf8_lossy(&body).into_owned() })
+    let body = text_of(&mut answer, bytes_max).await.map_err(no_answer)?;
+    Ok(Answer { status, retry_after_ms, body })
 }
 
 fn no_answer(error: reqwest::Error) -> Refusal {
-    let error = error.without_url();
-    let what = if error.is_timeout() {
-        format!("no answer within {} s", TIMEOUT.as_secs())
-    } else if error.is_connect() {
-        "it cannot be reached".to_owned()
-    } else {
-        format!("no answer: {error}")
-    };
-    Refusal::Later(what, None)
+    Refusal::Later(why_no_answer(error), None)
 }
 
 #[cfg(test)]

@@ -90,6 +90,11 @@ impl IncidentStatus {
     pub fn is_over(self) -> bool {
         matches!(self, Self::Resolved | Self::Completed)
     }
+
+    /// Whether it is a word of planned work.
+    pub fn is_planned(self) -> bool {
+        matches!(self, Self::Scheduled | Self::InProgress | Self::Verifying | Self::Completed)
+    }
 }
 
 /// How bad an incident is.

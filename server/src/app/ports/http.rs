@@ -10,7 +10,7 @@ use switchback_playbook::ports::{
 use switchback_source::{Credentials, SourceError};
 
 use super::Ports;
-use crate::outgoing::{Destination, NoWay, destination};
+use crate::outgoing::{Destination, NoWay, destination, text_of, why_no_answer};
 
 /// How much of an answer is read, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -21,7 +21,8 @@ const SECRET_BYTES_MAX: usize = 8 * 1024;
 impl Http for Ports {
     async fn ask(&self, question: &HttpQuestion) -> Result<HttpAnswer, PortError> {
         let destination = self.destination(&question.url).await?;
-        let client = client(&destination, question.timeout_ms)?;
+        let timeout = Duration::from_millis(question.timeout_ms);
+        let client = destination.client(timeout).map_err(no_answer)?;
         let request = client.request(method(&question.method)?, &question.url);
         answer(request).await
     }
@@ -43,7 +44,8 @@ impl Http for Ports {
                 format!("`{host}` failed several times in a row and is left alone for {seconds} s");
             return Err(PortError::Unavailable(message));
         }
-        let client = client(&destination, request.timeout_ms)?;
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let client = destination.client(timeout).map_err(no_answer)?;
         let mut sending = client.request(method, &request.url).headers(headers);
         if let Some(body) = &request.body {
             sending = sending.body(body.clone());
@@ -69,17 +71,6 @@ impl Ports {
             NoWay::Unknown(why) => PortError::Unavailable(why),
         })
     }
-}
-
-/// A client for one request, tied to the addresses that were looked at.
-fn client(destination: &Destination, timeout_ms: u64) -> Result<reqwest::Client, PortError> {
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_millis(timeout_ms))
-        .no_proxy()
-        .resolve_to_addrs(&destination.host, &destination.addresses)
-        .build()
-        .map_err(no_answer)
 }
 
 fn method(text: &str) -> Result<reqwest::Method, PortError> {
@@ -121,27 +112,12 @@ async fn read_secret(reference: &str) -> Result<String, PortError> {
 }
 
 fn no_answer(error: reqwest::Error) -> PortError {
-    let error = error.without_url();
-    let what = if error.is_timeout() {
-        "not in time".to_owned()
-    } else if error.is_connect() {
-        "it cannot be reached".to_owned()
-    } else {
-        error.to_string()
-    };
-    PortError::Unavailable(format!("no answer: {what}"))
+    PortError::Unavailable(why_no_answer(error))
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> Result<HttpAnswer, PortError> {
     let mut answer = request.send().await.map_err(no_answer)?;
     let status = answer.status().as_u16();
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(no_answer)? {
-        let room = BODY_BYTES_MAX - body.len();
-        body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-        if body.len() >= BODY_BYTES_MAX {
-            break;
-        }
-    }
-    Ok(HttpAnswer { status, body: String::from_utf8_lossy(&body).into_owned() })
+    let body = text_of(&mut answer, BODY_BYTES_MAX).await.map_err(no_answer)?;
+    Ok(HttpAnswer { status, body })
 }

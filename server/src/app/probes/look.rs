@@ -111,14 +111,7 @@ impl App {
         text: &str,
     ) -> Result<String, String> {
         let to = self.allowed(url).await?;
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(within)
-            .no_proxy()
-            .user_agent(concat!("Switchback/", env!("CARGO_PKG_VERSION")))
-            .resolve_to_addrs(&to.host, &to.addresses)
-            .build()
-            .map_err(no_answer)?;
+        let client = to.client(within).map_err(no_answer)?;
         let request = match post {
             None => client.get(url),
             Some(post) => client.post(url).header("content-type", post.kind).body(post.body),
@@ -131,15 +124,8 @@ impl App {
         if text.is_empty() {
             return Ok(format!("it answered {status}"));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(no_answer)? {
-            let room = BODY_BYTES_MAX - body.len();
-            body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-            if body.len() >= BODY_BYTES_MAX {
-                break;
-            }
-        }
-        if String::from_utf8_lossy(&body).contains(text) {
+        let body = text_of(&mut answer, BODY_BYTES_MAX).await.map_err(no_answer)?;
+        if body.contains(text) {
             Ok(format!("it answered {status} with the text"))
         } else {
             Err(format!("it answered {status} without the text"))

@@ -7,7 +7,7 @@ mod feeds;
 mod locale;
 mod months;
 mod place;
-mod public_api;
+pub mod public_api;
 mod shelf;
 pub mod subscribe;
 mod view;
@@ -17,7 +17,6 @@ use actix_web::web::{self, Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use serde::Deserialize;
 
-pub use public_api::page_id_of;
 pub use shelf::StatusPages;
 
 use months::Month;

@@ -7,7 +7,7 @@ use switchback_store::{
 };
 
 use super::shelf::Rendered;
-use super::view::{Scene, is_planned};
+use super::view::Scene;
 use crate::http::ui::assets;
 use crate::http::ui::words::{format_at, iso, word};
 
@@ -61,7 +61,7 @@ impl Part {
                 put("status", status(scene));
                 put("components", components(scene));
                 put("incidents", incidents(scene, Self::Unresolved));
-                let planned = |one: &PublicIncident| is_planned(one.status) && is_open(one);
+                let planned = |one: &PublicIncident| one.status.is_planned() && is_open(one);
                 put("scheduled_maintenances", list(scene, planned));
             }
             Self::Status => put("status", status(scene)),
@@ -75,7 +75,7 @@ impl Part {
     }
 
     fn has(self, one: &PublicIncident) -> bool {
-        let planned = is_planned(one.status);
+        let planned = one.status.is_planned();
         match self {
             Self::Summary | Self::Status | Self::Components => false,
             Self::Incidents => !planned,
@@ -162,7 +162,8 @@ fn components(scene: &Scene<'_>) -> Value {
     single.chain(groups).collect()
 }
 
-fn component(one: &Component, page: &str) -> Value {
+/// A component as Statuspage has it.
+pub fn component(one: &Component, page: &str) -> Value {
     json!({
         "id": one.key, "name": one.name, "status": one.status,
         "created_at": stamp(one.created_at), "updated_at": stamp(one.updated_at),
@@ -173,12 +174,18 @@ fn component(one: &Component, page: &str) -> Value {
     })
 }
 
+/// The group that an id stands for.
+pub fn group_of(id: &str) -> &str {
+    id.strip_prefix("group:").unwrap_or(id)
+}
+
 /// A group's id; no component's key has a colon in it.
 fn group_id(key: &str) -> String {
     format!("group:{key}")
 }
 
-fn group(one: &ComponentGroup, components: &[Component], page: &str) -> Value {
+/// A group as a component that holds others.
+pub fn group(one: &ComponentGroup, components: &[Component], page: &str) -> Value {
     let inside =
         || components.iter().filter(|component| component.group.as_ref() == Some(&one.key));
     let worst = inside().map(|component| component.status).max();
@@ -226,7 +233,7 @@ fn incident(one: &PublicIncident, scene: &Scene<'_>) -> Value {
         "incident_updates": one.updates.iter().map(|said| update(said, &one.id, scene)).collect::<Vec<_>>(),
         "components": touched.collect::<Vec<_>>(),
     });
-    if is_planned(one.status)
+    if one.status.is_planned()
         && let Some(told) = told.as_object_mut()
     {
         told.insert("scheduled_for".to_owned(), json!(one.scheduled_for.map(stamp)));
@@ -256,6 +263,6 @@ fn none_if_empty(text: &str) -> Option<&str> {
 }
 
 /// `2025-03-11T00:52:20.000Z`.
-fn stamp(at: i64) -> String {
+pub fn stamp(at: i64) -> String {
     format_at(at, "%Y-%m-%dT%H:%M:%S.%3fZ")
 }

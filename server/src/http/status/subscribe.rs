@@ -14,8 +14,10 @@ use crate::http::State;
 use crate::http::auth::client_address;
 use crate::http::ui::fields::{Faults, Fields};
 
-/// Wishes a second that one address may send.
-const WISHES_PER_SECOND: u32 = 5;
+/// Wishes that one address may send an hour: each may write to somebody who did not ask.
+const WISHES_PER_HOUR: u32 = 30;
+/// Seconds of an hour.
+const HOUR_S: i64 = 3_600;
 
 /// Its URLs.
 pub fn routes(config: &mut web::ServiceConfig) {
@@ -154,9 +156,10 @@ async fn subscribe(
     form: Fields,
 ) -> HttpResponse {
     let peer = client_address(&request, &app.config.trusted_proxies);
-    let now = app.clock.now();
-    if !app.brake_of_browsers.admits("subscribe", &peer, now, WISHES_PER_SECOND) {
-        let text = "That was very often in a short time. Wait a moment and try again.";
+    // The brake counts by the second; an hour is one for it.
+    let hour = app.clock.now() / HOUR_S;
+    if !app.brake_of_wishes.admits("subscribe", &peer, hour, WISHES_PER_HOUR) {
+        let text = "That was very often. Try again in an hour, or follow the feed.";
         return says(&pages, StatusCode::TOO_MANY_REQUESTS, "Slow down", text, None);
     }
     let mode =

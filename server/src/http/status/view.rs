@@ -231,7 +231,7 @@ impl<'a> Scene<'a> {
             let known = self.board.components.iter().find(|component| component.key == *key);
             known.map_or_else(|| key.clone(), |component| component.name.clone())
         };
-        let is_planned = is_planned(incident.status);
+        let is_planned = incident.status.is_planned();
         let from = began(incident);
         let chapter = |update: &switchback_store::PublicUpdate| Chapter {
             status: title(&word(&update.status)),
@@ -264,17 +264,6 @@ impl<'a> Scene<'a> {
                 .map(|(text, at)| (text.clone(), self.moment(*at))),
         }
     }
-}
-
-/// Whether a status belongs to planned work.
-pub fn is_planned(status: IncidentStatus) -> bool {
-    matches!(
-        status,
-        IncidentStatus::Scheduled
-            | IncidentStatus::InProgress
-            | IncidentStatus::Verifying
-            | IncidentStatus::Completed
-    )
 }
 
 fn render(page: &impl Template) -> String {

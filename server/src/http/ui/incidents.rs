@@ -117,7 +117,7 @@ pub fn incident_line(incident: &Incident) -> IncidentLine {
         tone,
         impact: words::title(&word(&incident.impact)),
         created_at: incident.created_at,
-        created_by: incident.created_by.clone(),
+        created_by: words::actor(&incident.created_by),
         resolved_at: incident.resolved_at,
         run_id: incident.run_id.clone(),
         components: components

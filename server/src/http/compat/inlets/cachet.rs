@@ -14,15 +14,18 @@ use crate::app::incidents::{IncidentDraft, UpdateDraft};
 use crate::app::status_page::Overall;
 use crate::app::{AppError, Reach, Who};
 use crate::http::State;
+use crate::http::auth::client_address;
 use crate::http::compat::api_caller;
-use crate::http::compat::statuspage::Fields;
 use crate::http::problem::{log_failure, status_of};
+use crate::http::ui::fields::Fields;
 use crate::http::ui::words::format_at;
 
 /// A request's body at most, in bytes.
 const BODY_BYTES_MAX: usize = 128 * 1024;
 /// Incidents that a list looks at.
 const LISTED_MAX: i64 = 500;
+/// Reads a second that one address may make; Cachet allows five.
+const READS_PER_SECOND: u32 = 10;
 /// Items of a page, and at most.
 const PER_PAGE: usize = 15;
 const PER_PAGE_MAX: usize = 100;
@@ -98,6 +101,14 @@ async fn answer(
     let query = Fields::parse(request.query_string().as_bytes());
     let rest: Vec<&str> = tail.split('/').filter(|step| !step.is_empty()).collect();
     let method = request.method().as_str();
+    if method == "GET" {
+        // Anybody may read, and some of it takes the database.
+        let peer = client_address(request, &app.config.trusted_proxies);
+        let now = app.clock.now();
+        if !app.brake_of_browsers.admits("cachet", &peer, now, READS_PER_SECOND) {
+            return Err(AppError::TooMany { seconds: 1 });
+        }
+    }
     match (part, method, rest.as_slice()) {
         ("ping", "GET", []) => return ok(json!({"data": "Pong!"})),
         ("version", "GET", []) => {
@@ -292,7 +303,7 @@ async fn shown(app: &State, query: &Fields, rest: &[&str]) -> Answer {
     match rest {
         [] => {
             let all = app.list_incidents(&reader, false, None, LISTED_MAX).await?;
-            let wanted = query.text("filter[status]").map(str::to_owned);
+            let wanted = query.some("filter[status]");
             let has = |one: &&Incident| {
                 let status =
                     wanted.as_ref().is_none_or(|text| *text == number(one.status).to_string());
@@ -311,7 +322,7 @@ async fn shown(app: &State, query: &Fields, rest: &[&str]) -> Answer {
 }
 
 fn page(query: &Fields, all: Vec<Value>) -> Value {
-    let number = |name: &str| query.text(name).and_then(|text| text.parse::<usize>().ok());
+    let number = |name: &str| query.some(name).and_then(|text| text.parse::<usize>().ok());
     let per_page = number("per_page").unwrap_or(PER_PAGE).clamp(1, PER_PAGE_MAX);
     let at = number("page").unwrap_or(1).max(1);
     let total = all.len();

@@ -12,22 +12,6 @@ const DEPTH_MAX: usize = 6;
 /// Fields of a form at most.
 const FIELDS_MAX: usize = 1_000;
 
-/// A query.
-pub struct Fields(Vec<(String, String)>);
-
-impl Fields {
-    /// Reads `a=b&c=d`.
-    pub fn parse(bytes: &[u8]) -> Self {
-        Self(url::form_urlencoded::parse(bytes).into_owned().take(FIELDS_MAX).collect())
-    }
-
-    /// A field's text, if it was sent and is not empty.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        found.filter(|text| !text.is_empty())
-    }
-}
-
 /// Reads a body; none at all is an empty object.
 ///
 /// # Errors
@@ -38,7 +22,7 @@ pub fn read(request: &HttpRequest, bytes: &[u8]) -> Result<Value, AppError> {
     }
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
-        return Ok(nested(&Fields::parse(bytes)));
+        return Ok(nested(bytes));
     }
     let read: Result<Value, _> = serde_json::from_slice(bytes);
     let wrong = |why: String| AppError::invalid("", format!("the body cannot be read: {why}"));
@@ -50,17 +34,17 @@ pub fn read(request: &HttpRequest, bytes: &[u8]) -> Result<Value, AppError> {
 }
 
 /// `incident[name]=x` as `{"incident": {"name": "x"}}`, and `ids[]=a` as `{"ids": ["a"]}`.
-fn nested(fields: &Fields) -> Value {
+fn nested(form: &[u8]) -> Value {
     let mut root = Value::Object(Map::new());
-    for (key, value) in &fields.0 {
-        let (first, rest) = key.split_once('[').unwrap_or((key, ""));
+    for (key, value) in url::form_urlencoded::parse(form).into_owned().take(FIELDS_MAX) {
+        let (first, rest) = key.split_once('[').unwrap_or((&key, ""));
         let mut path = vec![first];
         path.extend(
             rest.split('[').filter(|_| !rest.is_empty()).map(|part| part.trim_end_matches(']')),
         );
         // A list needs a name.
         if path.len() <= DEPTH_MAX && !first.is_empty() {
-            insert(&mut root, &path, value);
+            insert(&mut root, &path, &value);
         }
     }
     root
@@ -151,7 +135,7 @@ mod tests {
     fn a_form_nests_as_its_names_say() {
         let form = b"incident%5Bname%5D=Down&incident[components][auth]=major_outage&incident[component_ids][]=a&incident[component_ids][]=b&x=1";
 
-        let read = nested(&Fields::parse(form));
+        let read = nested(form);
 
         let incident = json!({"name": "Down", "components": {"auth": "major_outage"}, "component_ids": ["a", "b"]});
         assert_eq!(read, json!({"incident": incident, "x": "1"}));
@@ -160,7 +144,7 @@ mod tests {
     #[test]
     fn names_that_contradict_each_other_do_no_harm() {
         for form in ["a=1&a[b]=2&a[]=3", "[]=1", "a[[[=1", "a]=1", "a[b][c][d][e][f][g][h]=1"] {
-            assert!(nested(&Fields::parse(form.as_bytes())).is_object(), "{form}");
+            assert!(nested(form.as_bytes()).is_object(), "{form}");
         }
     }
 }

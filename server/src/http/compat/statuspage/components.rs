@@ -7,16 +7,17 @@ use serde_json::{Value, json};
 use switchback_store::{Component, ComponentGroup, ComponentStatus};
 
 use super::body::{flag, list, text, word};
-use super::{Answer, Call, created, nothing_there, ok, stamp};
+use super::{Answer, Call, created, nothing_there, ok};
 use crate::app::AppError;
 use crate::app::incident_templates::KnownTemplate;
+use crate::http::status::public_api::{component, group, group_of, stamp};
 
 /// Answers what begins with `/components`, `/component-groups` or `/incident_templates`.
 pub async fn answer(call: &Call<'_>, method: &str, rest: &[&str]) -> Answer {
     match (method, rest) {
         ("GET", ["components"]) => {
             let all = call.app.list_components(call.who).await?;
-            ok(call.cut(all.iter().map(|one| component_json(one, call.page)).collect()))
+            ok(call.cut(all.iter().map(|one| component(one, call.page)).collect()))
         }
         ("POST", ["components"]) => {
             let object = call.object("component");
@@ -24,7 +25,7 @@ pub async fn answer(call: &Call<'_>, method: &str, rest: &[&str]) -> Answer {
             let key = fresh_key(&name, &known_keys(call).await?);
             created(put(call, &key, None, &object).await?)
         }
-        ("GET", ["components", key]) => ok(component_json(&find(call, key).await?, call.page)),
+        ("GET", ["components", key]) => ok(component(&find(call, key).await?, call.page)),
         ("PATCH" | "PUT", ["components", key]) => {
             let before = find(call, key).await?;
             ok(put(call, key, Some(before), &call.object("component")).await?)
@@ -36,7 +37,7 @@ pub async fn answer(call: &Call<'_>, method: &str, rest: &[&str]) -> Answer {
         ("GET", ["components", key, "uptime"]) => uptime(call, key).await,
         ("GET", ["component-groups"]) => {
             let (groups, all) = groups(call).await?;
-            ok(call.cut(groups.iter().map(|one| group_json(one, &all, call.page)).collect()))
+            ok(call.cut(groups.iter().map(|one| group(one, &all, call.page)).collect()))
         }
         ("POST", ["component-groups"]) => {
             let object = call.object("component_group");
@@ -45,15 +46,18 @@ pub async fn answer(call: &Call<'_>, method: &str, rest: &[&str]) -> Answer {
             created(put_group(call, &fresh_key(&name, &known), None, &object).await?)
         }
         ("GET", ["component-groups", key]) => {
+            let key = group_of(key);
             let (groups, all) = groups(call).await?;
-            ok(group_json(find_group(&groups, key)?, &all, call.page))
+            ok(group(find_group(&groups, key)?, &all, call.page))
         }
         ("PATCH" | "PUT", ["component-groups", key]) => {
+            let key = group_of(key);
             let (groups, _) = groups(call).await?;
             let before = find_group(&groups, key)?.clone();
             ok(put_group(call, key, Some(before), &call.object("component_group")).await?)
         }
         ("DELETE", ["component-groups", key]) => {
+            let key = group_of(key);
             for component in
                 groups(call).await?.1.iter().filter(|one| one.group.as_deref() == Some(key))
             {
@@ -129,9 +133,7 @@ async fn put(
     let status: Option<ComponentStatus> = word(object, "status")?;
     let group = match object.get("group_id") {
         None => kept.group.clone(),
-        Some(Value::String(id)) if !id.is_empty() => {
-            Some(id.strip_prefix("group:").unwrap_or(id).to_owned())
-        }
+        Some(Value::String(id)) if !id.is_empty() => Some(group_of(id).to_owned()),
         Some(_) => None,
     };
     let wanted = Component {
@@ -153,19 +155,7 @@ async fn put(
     if let Some(status) = status.filter(|status| is_new || *status != kept.status) {
         call.app.set_component_status(call.who, key, status, "by Statuspage's API").await?;
     }
-    Ok(component_json(&find(call, key).await?, call.page))
-}
-
-/// A component as Statuspage has it.
-pub fn component_json(one: &Component, page: &str) -> Value {
-    json!({
-        "id": one.key, "page_id": page, "group_id": one.group, "name": one.name,
-        "description": Some(&one.description).filter(|text| !text.is_empty()), "position": one.position,
-        "status": one.status, "showcase": false, "only_show_if_degraded": one.only_show_if_degraded,
-        "group": false, "automation_email": null,
-        "start_date": crate::http::ui::words::format_at(one.created_at, "%Y-%m-%d"),
-        "created_at": stamp(one.created_at), "updated_at": stamp(one.updated_at),
-    })
+    Ok(component(&find(call, key).await?, call.page))
 }
 
 async fn uptime(call: &Call<'_>, key: &str) -> Answer {
@@ -220,16 +210,7 @@ async fn put_group(
             }
         }
     }
-    Ok(group_json(&group, &call.app.list_components(call.who).await?, call.page))
-}
-
-fn group_json(one: &ComponentGroup, all: &[Component], page: &str) -> Value {
-    let inside = all.iter().filter(|component| component.group.as_ref() == Some(&one.key));
-    let keys: Vec<&str> = inside.map(|component| component.key.as_str()).collect();
-    json!({
-        "id": one.key, "page_id": page, "name": one.name, "description": one.description,
-        "position": one.position, "components": keys,
-    })
+    Ok(group(&group, &call.app.list_components(call.who).await?, call.page))
 }
 
 fn template_json(known: &KnownTemplate) -> Value {

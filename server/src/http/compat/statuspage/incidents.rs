@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use switchback_store::{Audience, Component, ComponentStatus, Impact, Incident, IncidentStatus};
 
 use super::body::{flag, list, moment, text, word};
-use super::components::component_json;
-use super::{Answer, Call, created, nothing_there, ok, stamp, subscribers};
+use super::{Answer, Call, created, nothing_there, ok, subscribers};
 use crate::app::incidents::{IncidentDraft, IncidentEdit, UpdateDraft};
 use crate::app::{AppError, Reach};
+use crate::http::status::public_api::{self, stamp};
 
 /// Incidents that a list looks at.
 const LISTED_MAX: i64 = 500;
@@ -66,7 +66,7 @@ async fn one(call: &Call<'_>, incident: &Incident) -> Answer {
 async fn listed(call: &Call<'_>, has: impl Fn(&Incident) -> bool) -> Answer {
     let all = call.app.list_incidents(call.who, false, None, LISTED_MAX).await?;
     let components = components(call).await?;
-    let wanted = call.query.text("q").map(str::to_lowercase);
+    let wanted = call.query.some("q").map(|text| text.to_lowercase());
     let is_wanted = |one: &&Incident| {
         let named = wanted.as_ref().is_none_or(|text| one.name.to_lowercase().contains(text));
         one.audience == Audience::Public && named && has(one)
@@ -271,7 +271,8 @@ fn incident_json(call: &Call<'_>, one: &Incident, components: &[Component]) -> V
     let names: BTreeMap<String, String> =
         components.iter().map(|one| (one.key.clone(), one.name.clone())).collect();
     let own = components.iter().filter(|component| one.components.contains_key(&component.key));
-    let own: Vec<Value> = own.map(|component| component_json(component, call.page)).collect();
+    let own: Vec<Value> =
+        own.map(|component| public_api::component(component, call.page)).collect();
     let updates = one.updates.iter().map(|said| update_json(&one.id, said, &names));
     let published = one.postmortem.as_ref().filter(|_| one.postmortem_at.is_some());
     json!({

@@ -13,11 +13,11 @@ use actix_web::web::{self, Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
-pub use self::body::Fields;
 use crate::app::{AppError, Who};
 use crate::http::State;
 use crate::http::problem::{log_failure, status_of};
-use crate::http::status::page_id_of;
+use crate::http::status::public_api::page_id_of;
+use crate::http::ui::fields::Fields;
 
 /// A request's body at most, in bytes.
 const BODY_BYTES_MAX: usize = 128 * 1024;
@@ -53,7 +53,7 @@ impl Call<'_> {
 
     /// One page of a list, as `page` and `limit` (or `per_page`) ask for it.
     fn cut(&self, all: Vec<Value>) -> Value {
-        let number = |name: &str| self.query.text(name).and_then(|text| text.parse::<usize>().ok());
+        let number = |name: &str| self.query.some(name).and_then(|text| text.parse::<usize>().ok());
         let limit = number("limit").or(number("per_page")).unwrap_or(PER_PAGE).clamp(1, PER_PAGE);
         let skip = number("page").unwrap_or(1).saturating_sub(1).saturating_mul(limit);
         all.into_iter().skip(skip).take(limit).collect()
@@ -143,7 +143,8 @@ async fn who(app: &State, request: &HttpRequest, query: &Fields) -> Result<Who, 
         let text = text.trim();
         text.strip_prefix("OAuth ").or_else(|| text.strip_prefix("Bearer ")).unwrap_or(text).trim()
     });
-    let key = key.or_else(|| query.text("api_key")).ok_or(AppError::Unauthorized)?;
+    let asked = query.some("api_key");
+    let key = key.or(asked.as_deref()).ok_or(AppError::Unauthorized)?;
     super::api_caller(app, key).await
 }
 
@@ -155,9 +156,4 @@ fn page_json(call: &Call<'_>) -> Value {
         "allow_webhook_subscribers": true, "allow_sms_subscribers": false, "allow_rss_atom_feeds": true,
         "allow_incident_subscribers": true, "viewers_must_be_team_members": false,
     })
-}
-
-/// `2025-03-11T00:52:20.000Z`.
-fn stamp(at: i64) -> String {
-    crate::http::ui::words::format_at(at, "%Y-%m-%dT%H:%M:%S.%3fZ")
 }

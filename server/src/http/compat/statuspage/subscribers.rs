@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use switchback_store::{Subscriber, SubscriberMode, SubscriberState};
 
 use super::body::{flag, list, text};
-use super::{Answer, Call, created, nothing_there, ok, stamp};
+use super::{Answer, Call, created, nothing_there, ok};
 use crate::app::AppError;
 use crate::app::subscribers::Wish;
+use crate::http::status::public_api::stamp;
 
 /// Subscribers that a list looks at.
 const LISTED_MAX: i64 = 1_000;
@@ -20,7 +21,7 @@ pub async fn answer(
 ) -> Answer {
     match (method, rest) {
         ("GET", []) => {
-            let state = state_of(call.query.text("state"));
+            let state = state_of(call.query.some("state").as_deref());
             let all =
                 call.app.list_subscribers(call.who, state, incident, None, LISTED_MAX).await?;
             let of_page = |one: &&Subscriber| incident.is_some() || one.incident_id.is_none();
