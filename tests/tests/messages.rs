@@ -9,6 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use switchback_tests::server::{ADMIN, program};
 use switchback_tests::sink::Seen;
 use switchback_tests::{Api, Backend, MailSink, Server, Sink, eventually, on_both};
 
@@ -328,5 +329,50 @@ spec:
         assert_eq!(incidents["items"][0]["audience"], "team");
         let page = Api::new(&server.url, "").get("/status.json").await;
         assert_eq!(page["incidents"], json!([]));
+    }
+
+    /// What the pages do, the commands do.
+    async fn the_commands_tell_people_too(backend: Backend) {
+        let (sink, mail) = (Sink::start(|_, _| Some(200)), MailSink::start(Duration::ZERO));
+        let (server, api) = serve(&backend, &sink, &mail);
+        let command = |words: &[&str]| {
+            let output = std::process::Command::new(program())
+                .env_clear()
+                .env("SWITCHBACK_URL", &server.url)
+                .env("SWITCHBACK_TOKEN", ADMIN)
+                .args(words)
+                .output()
+                .unwrap();
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            (output.status.success(), text(&output.stdout), text(&output.stderr))
+        };
+        let good = |words: &[&str]| {
+            let (is_good, said, why) = command(words);
+            assert!(is_good, "{words:?}: {why}");
+            said
+        };
+        let file = backend.folder.path().join("ops.json");
+        std::fs::write(&file, r#"{"name": "Ops", "to": {"kind": "slack", "url": "env:SLACK_URL"}, "topics": ["incidents"]}"#).unwrap();
+        good(&["channel", "put", "ops", &file.display().to_string()]);
+        good(&["channel", "test", "ops"]);
+        good(&["subscriber", "add", "ann@shop.example", "--agreed"]);
+        let template = backend.folder.path().join("late.yaml");
+        std::fs::write(&template, "name: late\ntitle: Late\nimpact: minor\nstatus: identified\nbody: by {days}\nplaceholders: {days: {type: number}}\n").unwrap();
+        good(&["template", "put", &template.display().to_string(), "late"]);
+        assert!(good(&["template", "preview", "late", "--var", "days=3"]).contains("by 3"));
+
+        let (is_good, _, why) = command(&["incident", "open", "--template", "late"]);
+        assert!(!is_good && why.contains("needs a value for `days`"), "{why}");
+        let said = good(&["incident", "open", "--template", "late", "--var", "days=3"]);
+        let id = said.split_whitespace().next().unwrap();
+        good(&["incident", "update", id, "--status", "resolved", "--body", "All are there."]);
+
+        assert!(good(&["incident", "show", id]).contains("All are there."));
+        assert!(good(&["incident", "list"]).contains("Late"));
+        all_sent(&api).await;
+        let listed = good(&["message", "list", "--state", "sent"]);
+        assert!(listed.contains("ann@shop.example") && listed.contains("ops"), "{listed}");
+        assert!(good(&["channel", "list"]).contains("slack") && good(&["subscriber", "list"]).contains("active"));
+        assert_eq!(mail.mails().len(), 2);
     }
 }

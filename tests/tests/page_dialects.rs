@@ -44,6 +44,13 @@ on_both! {
         let body = json!({"component": {"name": "Payments", "status": "operational"}});
         let (status, made) = oauth(&api, Method::POST, &at("components"), Some(body)).await;
         assert_eq!((status, made["id"].as_str().unwrap()), (StatusCode::CREATED, "payments"), "{made}");
+        let group = json!({"component_group": {"name": "Money", "components": ["payments"]}});
+        let (_, group) = oauth(&api, Method::POST, &at("component-groups"), Some(group)).await;
+        let public = api.get("/api/v2/components.json").await;
+        let same = public["components"].as_array().unwrap().iter().any(|one| one["id"] == group["id"]);
+        assert!(same, "a group has one id in both APIs: {group}");
+        let (status, found) = oauth(&api, Method::GET, &at(&format!("component-groups/{}", group["id"].as_str().unwrap())), None).await;
+        assert_eq!((status, &found["components"]), (StatusCode::OK, &json!(["payments"])));
         let body = json!({"incident": {
             "name": "Payments fail", "status": "investigating", "body": "We look.", "components": {"payments": "major_outage"},
             "metadata": {"jira": {"id": "OPS-1"}}, "wants_twitter_update": false, "reminder_intervals": "[1,2]",
@@ -261,5 +268,11 @@ on_both! {
         assert_eq!(counts().await, "unsubscribed");
         let (status, _) = form(&end, &[("List-Unsubscribe", "One-Click")]).await;
         assert_eq!(status, StatusCode::OK, "twice is no fault");
+
+        let mut last = StatusCode::OK;
+        for n in 0..40 {
+            last = form(&ask, &[("address", &format!("p{n}@shop.example"))]).await.0;
+        }
+        assert_eq!(last, StatusCode::TOO_MANY_REQUESTS, "nobody writes to strangers through us by the hundred");
     }
 }

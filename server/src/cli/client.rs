@@ -119,7 +119,11 @@ impl Client {
         let mut cursor = String::new();
         loop {
             let mark = if path.contains('?') { '&' } else { '?' };
-            let page = self.get(&format!("{path}{mark}cursor={cursor}")).await?;
+            // The first page has no cursor; an empty one would be a place before everything.
+            let page = match cursor.as_str() {
+                "" => self.get(path).await?,
+                cursor => self.get(&format!("{path}{mark}cursor={cursor}")).await?,
+            };
             all.extend(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
             match page.get("next").and_then(Value::as_str) {
                 Some(next) => next.clone_into(&mut cursor),

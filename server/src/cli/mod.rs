@@ -14,6 +14,7 @@ mod evaluate;
 mod export;
 mod flag;
 mod import;
+mod incident;
 mod log;
 mod playbook;
 mod probe;
@@ -22,6 +23,7 @@ mod serve;
 mod source;
 mod status;
 mod status_export;
+mod tell;
 mod token;
 mod waiting;
 
@@ -147,6 +149,41 @@ enum Command {
         target: Target,
         #[command(subcommand)]
         command: component::Command,
+    },
+    /// Incidents: what customers and the team are told.
+    Incident {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: incident::Command,
+    },
+    /// Where messages to the team go.
+    Channel {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: tell::ChannelCommand,
+    },
+    /// What was sent to whom.
+    Message {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: tell::MessageCommand,
+    },
+    /// Who gets news from the status page.
+    Subscriber {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: tell::SubscriberCommand,
+    },
+    /// What incidents are written from.
+    Template {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: tell::TemplateCommand,
     },
     /// What looks at components on a schedule.
     Probe {
@@ -288,6 +325,21 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Component { target, command }) => {
             in_runtime(component::run(target.client(&variables)?, command))
+        }
+        Some(Command::Incident { target, command }) => {
+            in_runtime(incident::run(target.client(&variables)?, command))
+        }
+        Some(Command::Channel { target, command }) => {
+            in_runtime(tell::channel(target.client(&variables)?, command))
+        }
+        Some(Command::Message { target, command }) => {
+            in_runtime(tell::message(target.client(&variables)?, command))
+        }
+        Some(Command::Subscriber { target, command }) => {
+            in_runtime(tell::subscriber(target.client(&variables)?, command))
+        }
+        Some(Command::Template { target, command }) => {
+            in_runtime(tell::template(target.client(&variables)?, command))
         }
         Some(Command::Probe { target, command }) => {
             in_runtime(probe::run(target.client(&variables)?, command))
