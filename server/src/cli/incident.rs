@@ -140,19 +140,22 @@ pub async fn run(client: Client, command: Command) -> Outcome {
             body.insert("scheduled_for".to_owned(), json!(from));
             body.insert("scheduled_until".to_owned(), json!(until));
             let made = client.send(Method::POST, "/incidents", Some(json!(body))).await?;
-            told(&client, &made, "is open")
+            told(&client, &made, "is open");
+            Ok(())
         }
         Command::Update { incident, words } => {
             let body = json!(words.body()?);
             let path = format!("/incidents/{incident}/updates");
             let made = client.send(Method::POST, &path, Some(body)).await?;
-            told(&client, &made, "is updated")
+            told(&client, &made, "is updated");
+            Ok(())
         }
         Command::Handle { incident, name } => {
             let path = format!("/incidents/{incident}/handler");
             let body = json!({"handled_by": name});
             let made = client.send(Method::PUT, &path, Some(body)).await?;
-            told(&client, &made, if name.is_some() { "is taken care of" } else { "is free" })
+            told(&client, &made, if name.is_some() { "is taken care of" } else { "is free" });
+            Ok(())
         }
         Command::Postmortem { incident } => {
             let found = client.get(&format!("/incidents/{incident}/postmortem")).await?;
@@ -181,8 +184,7 @@ pub fn pairs(argument: &str, given: Vec<String>) -> Result<BTreeMap<String, Stri
     given.into_iter().map(pair).collect()
 }
 
-fn told(client: &Client, made: &Value, what: &str) -> Outcome {
+fn told(client: &Client, made: &Value, what: &str) {
     let line = format!("{} {what}: {}", text(made, "/id"), text(made, "/name"));
     say(if client.json { made.to_string() } else { line });
-    Ok(())
 }

@@ -131,15 +131,18 @@ pub async fn channel(client: Client, command: ChannelCommand) -> Outcome {
             let body: Value = serde_json::from_str(&read(&file)?)
                 .map_err(|error| Failure::with_code(2, format!("{}: {error}", file.display())))?;
             let made = client.send(Method::PUT, &format!("/channels/{key}"), Some(body)).await?;
-            done(&client, &made, &format!("{key} is set up; test it"))
+            done(&client, &made, &format!("{key} is set up; test it"));
+            Ok(())
         }
         ChannelCommand::Test { key } => {
             let sent = client.send(Method::POST, &format!("/channels/{key}/test"), None).await?;
-            done(&client, &sent, &format!("a test is on its way: {}", text(&sent, "/message")))
+            done(&client, &sent, &format!("a test is on its way: {}", text(&sent, "/message")));
+            Ok(())
         }
         ChannelCommand::Remove { key } => {
             client.send(Method::DELETE, &format!("/channels/{key}"), None).await?;
-            done(&client, &Value::Null, &format!("{key} is gone"))
+            done(&client, &Value::Null, &format!("{key} is gone"));
+            Ok(())
         }
     }
 }
@@ -169,7 +172,8 @@ pub async fn message(client: Client, command: MessageCommand) -> Outcome {
         }
         MessageCommand::Resend { message } => {
             client.send(Method::POST, &format!("/messages/{message}/resend"), None).await?;
-            done(&client, &Value::Null, "it is on its way again")
+            done(&client, &Value::Null, "it is on its way again");
+            Ok(())
         }
     }
 }
@@ -199,13 +203,15 @@ pub async fn subscriber(client: Client, command: SubscriberCommand) -> Outcome {
             });
             let made = client.send(Method::POST, "/subscribers", Some(body)).await?;
             let what = if agreed { "gets news" } else { "is asked to confirm" };
-            done(&client, &made, &format!("{address} {what}"))
+            done(&client, &made, &format!("{address} {what}"));
+            Ok(())
         }
         SubscriberCommand::End { subscriber } => {
             let body = Some(json!({"state": "unsubscribed"}));
             let path = format!("/subscribers/{subscriber}");
             let made = client.send(Method::PATCH, &path, body).await?;
-            done(&client, &made, &format!("{} gets no more news", text(&made, "/address")))
+            done(&client, &made, &format!("{} gets no more news", text(&made, "/address")));
+            Ok(())
         }
     }
 }
@@ -223,13 +229,19 @@ pub async fn template(client: Client, command: TemplateCommand) -> Outcome {
         }
         TemplateCommand::Show { name } => {
             let one = client.get(&format!("/incident-templates/{name}")).await?;
-            done(&client, &one, text(&one, "/source").trim_end())
+            done(&client, &one, text(&one, "/source").trim_end());
+            Ok(())
         }
         TemplateCommand::Put { file, name } => {
             let body = Some(json!({"source": read(&file)?}));
             let path = format!("/incident-templates/{name}");
             let made = client.send(Method::PUT, &path, body).await?;
-            done(&client, &made, &format!("{name} is saved as version {}", text(&made, "/version")))
+            done(
+                &client,
+                &made,
+                &format!("{name} is saved as version {}", text(&made, "/version")),
+            );
+            Ok(())
         }
         TemplateCommand::Preview { name, vars } => {
             let body = Some(json!({"vars": pairs("--var", vars)?}));
@@ -248,11 +260,13 @@ pub async fn template(client: Client, command: TemplateCommand) -> Outcome {
                 format!("[{channel}] {title}\n{}\n", text(&shown, body).trim_end())
             });
             let lines: Vec<String> = lines.collect();
-            done(&client, &shown, lines.join("\n").trim_end())
+            done(&client, &shown, lines.join("\n").trim_end());
+            Ok(())
         }
         TemplateCommand::Remove { name } => {
             client.send(Method::DELETE, &format!("/incident-templates/{name}"), None).await?;
-            done(&client, &Value::Null, &format!("what was written here of {name} is gone"))
+            done(&client, &Value::Null, &format!("what was written here of {name} is gone"));
+            Ok(())
         }
     }
 }
@@ -272,9 +286,8 @@ async fn show(
     Ok(())
 }
 
-fn done(client: &Client, made: &Value, line: &str) -> Outcome {
+fn done(client: &Client, made: &Value, line: &str) {
     say(if client.json && !made.is_null() { made.to_string() } else { line.to_owned() });
-    Ok(())
 }
 
 fn read(file: &PathBuf) -> Result<String, Failure> {

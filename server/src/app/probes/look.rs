@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::settings::{Check, ProbeSettings};
 use crate::app::App;
-use crate::outgoing::{Destination, destination};
+use crate::outgoing::{Destination, destination, text_of};
 
 /// How much of an answer is searched for a text, in bytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;

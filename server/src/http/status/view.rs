@@ -1,7 +1,7 @@
 //! The pages' templates, and how a board becomes what they show.
 
 use askama::Template;
-use switchback_store::{Component, ComponentStatus, Impact, IncidentStatus, PublicIncident};
+use switchback_store::{Component, ComponentStatus, Impact, PublicIncident};
 
 use super::bars;
 use super::locale::Locale;

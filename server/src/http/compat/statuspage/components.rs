@@ -199,7 +199,7 @@ async fn put_group(
         description: text(object, "description").unwrap_or_else(|| kept.description.clone()),
         ..kept
     };
-    let group = call.app.put_component_group(call.who, wanted, "by Statuspage's API").await?;
+    let put = call.app.put_component_group(call.who, wanted, "by Statuspage's API").await?;
     if let Some(members) = list(object, "components") {
         for component in call.app.list_components(call.who).await? {
             let is_in = component.group.as_deref() == Some(key);
@@ -210,7 +210,7 @@ async fn put_group(
             }
         }
     }
-    Ok(group(&group, &call.app.list_components(call.who).await?, call.page))
+    Ok(group(&put, &call.app.list_components(call.who).await?, call.page))
 }
 
 fn template_json(known: &KnownTemplate) -> Value {

@@ -1,0 +1,5 @@
+//! Switchback's watch: what an auth event is, how events become counts, and when counts mean harm.
+//!
+//! Pure throughout: the time comes in with the data, so that a rule can be tried on the past and a
+//! test on a seed. The server brings the clock, the database and the messages.
+#![warn(missing_docs)]
