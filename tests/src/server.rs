@@ -13,6 +13,7 @@ pub const ADMIN: &str = "*:*.test-admin-token";
 pub const SERVER: &str = "*:production.test-server-token";
 /// A browser token for production.
 pub const BROWSER: &str = "*:production.test-browser-token";
+pub const EVENTS: &str = "*:production.test-events-token";
 /// The first administrator.
 pub const EMAIL: &str = "ada@example.com";
 /// Their password.
@@ -48,6 +49,7 @@ impl Server {
             .env("SWITCHBACK_INIT_ADMIN_TOKENS", ADMIN)
             .env("SWITCHBACK_INIT_CLIENT_TOKENS", SERVER)
             .env("SWITCHBACK_INIT_FRONTEND_TOKENS", BROWSER)
+            .env("SWITCHBACK_INIT_EVENT_TOKENS", EVENTS)
             .env("SWITCHBACK_LOG", "warn")
             .envs(variables.iter().copied())
             .args(["--listen", listen, "--data-dir"])

@@ -143,6 +143,7 @@ impl App {
             (TokenKind::Api, "first admin token", &init.admin_tokens),
             (TokenKind::Server, "first server token", &init.client_tokens),
             (TokenKind::Browser, "first browser token", &init.frontend_tokens),
+            (TokenKind::Events, "first events token", &init.event_tokens),
         ] {
             for text in texts {
                 let (project, environment) = parse_token(text)?;

@@ -101,6 +101,7 @@ impl Secrets {
             admin_tokens: vec![self.api.clone()],
             client_tokens: vec![self.sdk.clone()],
             frontend_tokens: Vec::new(),
+            event_tokens: Vec::new(),
         }
     }
 }

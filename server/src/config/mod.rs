@@ -212,6 +212,8 @@ pub struct Init {
     pub client_tokens: Vec<String>,
     /// Browser tokens.
     pub frontend_tokens: Vec<String>,
+    /// Tokens that report auth events and sessions.
+    pub event_tokens: Vec<String>,
 }
 
 /// One readable line that says what to do.
@@ -229,6 +231,7 @@ const OTHER_VARIABLES: &[&str] = &[
     "SWITCHBACK_INIT_ADMIN_TOKENS",
     "SWITCHBACK_INIT_CLIENT_TOKENS",
     "SWITCHBACK_INIT_FRONTEND_TOKENS",
+    "SWITCHBACK_INIT_EVENT_TOKENS",
 ];
 const TEST_PREFIX: &str = "SWITCHBACK_TEST_";
 const OPTIONAL_KEYS: &[&str] =
@@ -295,6 +298,7 @@ pub fn init_from(environment: &BTreeMap<String, String>) -> Result<Init, ConfigE
         admin_tokens: list("SWITCHBACK_INIT_ADMIN_TOKENS"),
         client_tokens: list("SWITCHBACK_INIT_CLIENT_TOKENS"),
         frontend_tokens: list("SWITCHBACK_INIT_FRONTEND_TOKENS"),
+        event_tokens: list("SWITCHBACK_INIT_EVENT_TOKENS"),
     })
 }
 

@@ -23,6 +23,9 @@ pub struct Caller(pub Who);
 /// A token of an SDK.
 pub struct Sdk(pub TokenRow);
 
+/// A token that may report auth events and sessions: an events token, or a server token.
+pub struct Reporter(pub TokenRow);
+
 impl FromRequest for Caller {
     type Error = AppError;
     type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
@@ -74,8 +77,26 @@ impl FromRequest for Sdk {
         Box::pin(async move {
             let text = bearer(&request).or_else(|| subprotocol_token(&request));
             let token = state(&request)?.authenticate(&text.ok_or(AppError::Unauthorized)?).await?;
-            if token.kind == TokenKind::Api {
-                let message = "this is an API token; an SDK takes a server or browser token";
+            if matches!(token.kind, TokenKind::Api | TokenKind::Events) {
+                let message = "an SDK takes a server or browser token; this one is neither";
+                return Err(AppError::Refused(message.to_owned()));
+            }
+            Ok(Self(token))
+        })
+    }
+}
+
+impl FromRequest for Reporter {
+    type Error = AppError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let text = bearer(&request).ok_or(AppError::Unauthorized)?;
+            let token = state(&request)?.authenticate(&text).await?;
+            if !matches!(token.kind, TokenKind::Events | TokenKind::Server) {
+                let message = "auth events and sessions take an events token or a server token";
                 return Err(AppError::Refused(message.to_owned()));
             }
             Ok(Self(token))

@@ -2,6 +2,8 @@
 //!
 //! Columns are TEXT, BIGINT and BOOLEAN only, which is what keeps one text valid on both.
 
+use std::sync::OnceLock;
+
 use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -156,6 +158,62 @@ pub(crate) fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError>
         Ok(serde_json::Value::String(text)) => Ok(text),
         Ok(other) => Ok(other.to_string()),
         Err(error) => Err(StoreError::Corrupt { column: "(written)", source: Box::new(error) }),
+    }
+}
+
+/// A statement that writes many rows at once: a head that ends with `VALUES`, the rows, a tail.
+///
+/// Texts exist for a few numbers of rows only, so that each is prepared once for each connection.
+pub(crate) struct Bulk {
+    head: &'static str,
+    columns: usize,
+    tail: &'static str,
+    texts: OnceLock<Vec<(usize, String)>>,
+}
+
+/// Rows in one statement, the most first. SQLite takes 32,766 parameters in one, PostgreSQL 65,535.
+const BULK_ROWS: [usize; 4] = [500, 60, 8, 1];
+
+impl Bulk {
+    pub const fn new(head: &'static str, columns: usize, tail: &'static str) -> Self {
+        Self { head, columns, tail, texts: OnceLock::new() }
+    }
+
+    fn texts(&'static self) -> &'static [(usize, String)] {
+        self.texts.get_or_init(|| BULK_ROWS.iter().map(|rows| (*rows, self.text(*rows))).collect())
+    }
+
+    fn text(&self, rows: usize) -> String {
+        let row = |row: usize| {
+            let places = (1..=self.columns).map(|place| format!("${}", row * self.columns + place));
+            format!("({})", places.collect::<Vec<_>>().join(", "))
+        };
+        let rows: Vec<String> = (0..rows).map(row).collect();
+        format!("{} {} {}", self.head, rows.join(", "), self.tail)
+    }
+
+    /// The statement for one row, to be prepared by a test.
+    pub fn one(&'static self) -> &'static str {
+        self.texts().last().map_or("", |(_, text)| text)
+    }
+
+    /// Writes the rows. What the tail returns comes back.
+    pub async fn write(
+        &'static self,
+        tx: &mut Tx,
+        rows: impl ExactSizeIterator<Item = Vec<Param>>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut left = rows.len();
+        let mut rows = rows.into_iter();
+        let mut answers = Vec::new();
+        while left > 0 {
+            let fits = |(size, _): &&(usize, String)| *size <= left;
+            let Some((size, text)) = self.texts().iter().find(fits) else { break };
+            let params: Vec<Param> = rows.by_ref().take(*size).flatten().collect();
+            answers.extend(tx.all(text, params).await?);
+            left -= size;
+        }
+        Ok(answers)
     }
 }
 

@@ -4,6 +4,8 @@
 //! `change_log` or `rollback_log` are in the same transaction, always.
 #![warn(missing_docs)]
 
+mod auth_counts;
+mod auth_events;
 mod automation;
 mod backups;
 mod board;
@@ -40,6 +42,8 @@ mod usage;
 mod users;
 mod visits;
 
+pub use auth_counts::{Count, CountFilter, SourceRow};
+pub use auth_events::{AuthEventRow, NewEvents, Taken};
 pub use automation::{AutomationOff, Gate, Once, ScheduleRow};
 pub use backups::BackupRow;
 pub use board::{PublicBoard, PublicIncident, PublicUpdate};
@@ -110,6 +114,8 @@ impl Store {
     /// Every statement of this crate, so that a test can prepare each on both databases.
     pub fn statements() -> impl Iterator<Item = &'static str> {
         [
+            auth_counts::ALL,
+            auth_events::ALL,
             backups::ALL,
             board::ALL,
             automation::ALL,
@@ -145,6 +151,7 @@ impl Store {
         .into_iter()
         .flatten()
         .copied()
+        .chain([auth_events::INSERT.one(), auth_counts::ADD.one()])
     }
 
     /// Asks the database to parse a statement without running it.

@@ -30,6 +30,8 @@ pub enum TokenKind {
     Server,
     /// Evaluated values of one environment, for browsers and phones.
     Browser,
+    /// Reports auth events and sessions of one environment, and nothing else.
+    Events,
 }
 
 /// A token without its text.

@@ -3,3 +3,7 @@
 //! Pure throughout: the time comes in with the data, so that a rule can be tried on the past and a
 //! test on a seed. The server brings the clock, the database and the messages.
 #![warn(missing_docs)]
+
+pub mod event;
+pub mod histogram;
+pub mod rollup;

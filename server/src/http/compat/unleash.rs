@@ -211,12 +211,14 @@ pub async fn validate(
     let mut good = Vec::new();
     for text in &body.tokens {
         match app.authenticate(text).await {
-            Ok(token) if token.kind != TokenKind::Api => good.push(json!({
-                "token": text,
-                "type": if token.kind == TokenKind::Browser { "frontend" } else { "client" },
-                "environment": token.environment,
-                "projects": [token.project],
-            })),
+            Ok(token) if matches!(token.kind, TokenKind::Server | TokenKind::Browser) => {
+                good.push(json!({
+                    "token": text,
+                    "type": if token.kind == TokenKind::Browser { "frontend" } else { "client" },
+                    "environment": token.environment,
+                    "projects": [token.project],
+                }))
+            }
             Ok(_) | Err(crate::app::AppError::Unauthorized) => {}
             Err(error) => return Err(error.into()),
         }
