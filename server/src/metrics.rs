@@ -45,6 +45,12 @@ pub struct Metrics {
     pub evaluations: Counter,
     /// Evaluation counts that did not fit.
     pub dropped_counts: Counter,
+    /// Auth events that are new and kept.
+    pub auth_events_taken: Counter,
+    /// Auth events that cannot be taken: wrong, too old, in the future.
+    pub auth_events_refused: Counter,
+    /// Auth events turned away for lack of room, to be sent again.
+    pub auth_events_turned_away: Counter,
     /// Frames written to sockets.
     pub frames_sent: Counter,
     /// Sockets dropped because they did not take a frame or said nothing for too long.
@@ -71,6 +77,9 @@ impl Metrics {
             registry: Registry::with_prefix("switchback"),
             evaluations: Counter::default(),
             dropped_counts: Counter::default(),
+            auth_events_taken: Counter::default(),
+            auth_events_refused: Counter::default(),
+            auth_events_turned_away: Counter::default(),
             frames_sent: Counter::default(),
             sockets_dropped: Counter::default(),
             ack_seconds: Histogram::new(buckets),
@@ -89,6 +98,17 @@ impl Metrics {
             "dropped_counts",
             "Evaluation counts that did not fit",
             all.dropped_counts.clone(),
+        );
+        r.register("auth_events_taken", "Auth events kept", all.auth_events_taken.clone());
+        r.register(
+            "auth_events_refused",
+            "Auth events that cannot be taken",
+            all.auth_events_refused.clone(),
+        );
+        r.register(
+            "auth_events_turned_away",
+            "Auth events for which there was no room",
+            all.auth_events_turned_away.clone(),
         );
         r.register("frames_sent", "Frames written to sockets", all.frames_sent.clone());
         r.register("sockets_dropped", "Sockets that were too slow", all.sockets_dropped.clone());

@@ -48,8 +48,10 @@ pub mod tasks;
 pub mod tokens;
 pub mod undo;
 pub mod usage;
+mod user_keys;
 pub mod users;
 pub mod visits;
+pub mod watch;
 pub mod webhooks;
 pub mod who;
 
@@ -113,7 +115,9 @@ pub struct App {
     pub(crate) copies: drills::Copies,
     pub(crate) visits: visits::Seen,
     pub(crate) contexts: contexts::Recent,
+    pub(crate) user_keys: user_keys::UserKeys,
     pub(crate) usage: usage::Counts,
+    pub(crate) intake: watch::Intake,
     pub(crate) impact: impact::Figures,
     /// Slows down browsers that ask far too often.
     pub brake_of_browsers: Brake,
@@ -163,8 +167,10 @@ impl App {
             mirrors: mirror::Mirrors::default(),
             copies: drills::Copies::default(),
             visits: visits::Seen::default(),
+            user_keys: user_keys::UserKeys::default(),
             contexts: contexts::Recent::default(),
             usage: usage::Counts::default(),
+            intake: watch::Intake::default(),
             impact: impact::Figures::default(),
             brake_of_browsers: Brake::default(),
             brake_of_wishes: Brake::default(),
@@ -185,6 +191,7 @@ impl App {
     pub async fn warm_up(&self) -> Result<(), StoreError> {
         self.reconcile_kills().await?;
         self.recheck_tokens().await?;
+        self.load_user_keys().await?;
         self.refresh_templates().await?;
         for environment in self.store.list_environments().await? {
             self.remember_environment(&environment);

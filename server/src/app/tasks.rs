@@ -40,6 +40,7 @@ impl App {
         app.supervise("mirrors", super::App::keep_mirrors);
         app.supervise("schedules", super::App::run_schedules);
         app.supervise("probes", super::App::run_probes);
+        app.supervise("auth events", super::App::write_auth_events);
         app.supervise("outbox", super::App::send_messages);
         app.supervise("planned", |app| async move {
             loop {

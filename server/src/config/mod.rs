@@ -2,6 +2,7 @@
 //! the start and names the nearest known one.
 
 mod status;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use status::{Look, StatusPage};
+pub use watch::{UserIds, Watch};
 
 /// Everything that can be set, with its default. A key `a.b` is `SWITCHBACK_A__B` in the environment.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -50,6 +52,8 @@ pub struct Config {
     pub sign_in: SignIn,
     /// The public status page.
     pub status: StatusPage,
+    /// Logins and sessions of the app's users.
+    pub watch: Watch,
 }
 
 /// How log lines look.
@@ -169,6 +173,7 @@ impl Default for Config {
             mail: Mail::default(),
             sign_in: SignIn::default(),
             status: StatusPage::default(),
+            watch: Watch::default(),
         }
     }
 }
@@ -320,6 +325,7 @@ impl Config {
         between("workers", self.workers as u64, 0, 256)?;
         crate::notify::Mailer::check(&self.mail).map_err(ConfigError)?;
         self.status.check()?;
+        self.watch.check()?;
         let listen: Result<std::net::SocketAddr, _> = self.listen.parse();
         if listen.is_err() {
             let listen = &self.listen;

@@ -59,6 +59,9 @@ pub enum StoreError {
     /// The database did not answer, or refused.
     #[error("the database did not answer")]
     Driver(#[source] sqlx::Error),
+    /// A write that several callers shared failed, for each of them.
+    #[error("what was written together could not be written")]
+    Together(#[source] std::sync::Arc<StoreError>),
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -70,7 +73,11 @@ impl From<sqlx::Error> for StoreError {
 impl StoreError {
     /// True where the same call may go through a little later.
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Driver(_))
+        match self {
+            Self::Driver(_) => true,
+            Self::Together(shared) => shared.is_outage(),
+            _ => false,
+        }
     }
 
     /// True where a unique key was already there.

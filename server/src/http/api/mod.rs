@@ -2,6 +2,7 @@
 
 mod alerts;
 mod approvals;
+mod auth_events;
 mod automation;
 pub mod backups;
 mod channels;
@@ -36,6 +37,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         automation::endpoints(),
         undo::endpoints(),
         records::endpoints(),
+        auth_events::endpoints(),
         incidents::endpoints(),
         components::endpoints(),
         probes::endpoints(),

@@ -217,7 +217,7 @@ pub async fn validate(
                     "type": if token.kind == TokenKind::Browser { "frontend" } else { "client" },
                     "environment": token.environment,
                     "projects": [token.project],
-                }))
+                }));
             }
             Ok(_) | Err(crate::app::AppError::Unauthorized) => {}
             Err(error) => return Err(error.into()),

@@ -1,0 +1,122 @@
+//! Auth events: taken from apps and importers, read back as lists and as counts.
+
+use actix_web::web::{Data, Json, Path, Query};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+use switchback_store::{AuthEventRow, SourceRow};
+
+use crate::app::AppError;
+use crate::app::watch::EventsTaken;
+use crate::app::watch::figures::{Series, SeriesWish, Summary};
+use crate::http::State;
+use crate::http::auth::{Caller, Reporter};
+use crate::http::endpoint::Endpoint;
+use crate::http::page::PageQuery;
+
+type Answer<T> = Result<Json<T>, AppError>;
+
+pub fn endpoints() -> Vec<Endpoint> {
+    crate::http::endpoint::endpoints! {"Watch":
+        post "/api/v1/auth-events" post_auth_events
+            "Report what happened to users' logins: up to 5,000 events, each kept once by its id. Takes an events token or a server token; gzip is read." body EventsBody => EventsTaken;
+        get "/api/v1/environments/{environment}/auth-events" list_auth_events
+            "Events of one user, or the latest of all; the newest first.", query EventsQuery => Vec<AuthEventRow>;
+        get "/api/v1/environments/{environment}/auth-sources" list_auth_sources
+            "Who sends auth events, when each did last, and what could not be taken." => Vec<SourceRow>;
+        get "/api/v1/environments/{environment}/auth-summary" get_auth_summary
+            "Rates, latencies and shares of a window.", query WindowQuery => Summary;
+        get "/api/v1/environments/{environment}/auth-series" get_auth_series
+            "Counts by time, split by kind and by one dimension.", query SeriesQuery => Series;
+    }
+}
+
+/// A batch: the events, alone or under `events`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum EventsBody {
+    Named { events: Vec<Value> },
+    Bare(Vec<Value>),
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct EventsQuery {
+    /// The user's id as the app knows it, or the key under which they are kept.
+    user: Option<String>,
+    /// Events, 1 to 500; 100 when not given.
+    limit: Option<i64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct WindowQuery {
+    /// From this moment, in UTC milliseconds; 15 minutes ago when not given.
+    from: Option<i64>,
+    /// Until before this one; now when not given.
+    until: Option<i64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct SeriesQuery {
+    /// From this moment, in UTC milliseconds; 15 minutes ago when not given.
+    from: Option<i64>,
+    /// Until before this one; now when not given.
+    until: Option<i64>,
+    /// `all`, `error`, `platform`, `version`, `country`, or `flag:KEY`; `all` when not given.
+    dimension: Option<String>,
+}
+
+async fn post_auth_events(
+    app: Data<State>,
+    reporter: Reporter,
+    body: Json<EventsBody>,
+) -> Answer<EventsTaken> {
+    let events = match body.into_inner() {
+        EventsBody::Named { events } | EventsBody::Bare(events) => events,
+    };
+    let token = reporter.0;
+    let source = format!("token:{}", token.name);
+    Ok(Json(app.take_auth_events(&token.environment, &source, events).await?))
+}
+
+async fn list_auth_events(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    query: Query<EventsQuery>,
+) -> Answer<Vec<AuthEventRow>> {
+    let limit = PageQuery { limit: query.limit, ..PageQuery::default() }.limit()?;
+    Ok(Json(match &query.user {
+        Some(user) => app.list_auth_events_of_user(&caller.0, &path, user, limit).await?,
+        None => app.list_latest_auth_events(&caller.0, &path, limit).await?,
+    }))
+}
+
+async fn list_auth_sources(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Answer<Vec<SourceRow>> {
+    Ok(Json(app.list_auth_sources(&caller.0, &path).await?))
+}
+
+async fn get_auth_summary(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    query: Query<WindowQuery>,
+) -> Answer<Summary> {
+    let window = app.window(query.from, query.until)?;
+    Ok(Json(app.auth_summary(&caller.0, &path, window).await?))
+}
+
+async fn get_auth_series(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    query: Query<SeriesQuery>,
+) -> Answer<Series> {
+    let SeriesQuery { from, until, dimension } = query.into_inner();
+    let window = app.window(from, until)?;
+    let dimension = dimension.unwrap_or_else(|| "all".to_owned());
+    Ok(Json(app.auth_series(&caller.0, &path, &SeriesWish { window, dimension }).await?))
+}
