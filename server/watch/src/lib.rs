@@ -3,3 +3,14 @@
 //! Pure throughout: the time comes in with the data, so that a rule can be tried on the past and a
 //! test on a seed. The server brings the clock, the database and the messages.
 #![warn(missing_docs)]
+
+pub mod baseline;
+pub mod burn;
+mod draw;
+pub mod ewma;
+pub mod grid;
+pub mod hour_of_week;
+mod maths;
+pub mod ratio;
+pub mod sample_ratio;
+pub mod volume;
