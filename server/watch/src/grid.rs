@@ -155,7 +155,10 @@ impl Grid {
         for (wealth, step) in self.wealth.iter_mut().zip(steps) {
             *wealth += step;
         }
-        self.peak = self.peak.max(self.evidence());
+        // The mean is not above the highest, so that most ticks need no exponentials.
+        if self.wealth.iter().any(|wealth| *wealth > self.peak) {
+            self.peak = self.peak.max(self.evidence());
+        }
     }
 
     /// The natural logarithm of `M`; act at the first tick where it reaches `ln(1/alpha)`.

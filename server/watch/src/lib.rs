@@ -4,11 +4,13 @@
 //! test on a seed. The server brings the clock, the database and the messages.
 #![warn(missing_docs)]
 
+pub mod action;
 pub mod baseline;
 pub mod burn;
-mod draw;
+pub mod draw;
 pub mod ewma;
 pub mod grid;
+pub mod guard;
 pub mod hour_of_week;
 mod maths;
 pub mod ratio;
