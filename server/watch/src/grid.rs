@@ -97,13 +97,22 @@ fn log_e(tick: &Tick, psi0: f64) -> Option<[f64; 7]> {
     if !tick.is_sound() || tick.treated == 0 || tick.control == 0 {
         return None;
     }
-    let (treated, control) = (tick.treated as f64, tick.control as f64);
     let bad = tick.treated_bad as f64 + tick.control_bad as f64;
+    let mut steps = denominators(tick.treated, tick.control, psi0);
+    for (step, ratio) in steps.iter_mut().zip(RATIOS) {
+        *step = tick.treated_bad as f64 * ratio.ln() - bad * *step;
+    }
+    Some(steps)
+}
+
+/// `ln((psi n_T + n_C) / (psi0 n_T + n_C))` for each ratio; nought for empty arms.
+pub(crate) fn denominators(treated: u64, control: u64, psi0: f64) -> [f64; 7] {
+    let (treated, control) = (treated as f64, control as f64);
     let under_null = psi0 * treated + control;
-    Some(RATIOS.map(|ratio| {
-        let under_ratio = psi0 * ratio * treated + control;
-        tick.treated_bad as f64 * ratio.ln() - bad * (under_ratio / under_null).ln()
-    }))
+    if under_null <= 0.0 {
+        return [0.0; 7];
+    }
+    RATIOS.map(|ratio| ((psi0 * ratio * treated + control) / under_null).ln())
 }
 
 /// Which event is counted, from the ticks before: choosing it from the tick itself would be cheating.

@@ -14,5 +14,6 @@ pub mod guard;
 pub mod hour_of_week;
 mod maths;
 pub mod ratio;
+pub mod rollout;
 pub mod sample_ratio;
 pub mod volume;
