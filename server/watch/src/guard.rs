@@ -129,7 +129,7 @@ impl Guard {
     /// The evidence at which a chance is reached: `ln(metrics / alpha)`.
     fn bound(&self, alpha: f64) -> f64 {
         let alpha = if alpha > 0.0 && alpha < 1.0 { alpha } else { 1e-4 };
-        (self.metrics.len().max(1) as f64 / alpha).ln()
+        (self.metrics.len().max(1) as f64).ln() - alpha.ln()
     }
 }
 
