@@ -61,7 +61,7 @@ pub struct Guard {
     pub no_data_hold_ms: Millis,
     /// Without data for longer than this somebody is told, in milliseconds.
     pub no_data_page_ms: Millis,
-    /// From this age on, late changes are looked for too, in milliseconds.
+    /// From this age on, late changes are looked for too, in milliseconds. Before, `alpha_act` holds alone.
     pub steady_ms: Millis,
     /// False alarms of that search are at least so far apart on average, in milliseconds.
     pub false_alarm_every_ms: Millis,
@@ -81,7 +81,7 @@ impl Default for Guard {
             tick_ms: 5_000,
             no_data_hold_ms: 15_000,
             no_data_page_ms: 60_000,
-            steady_ms: 30 * 60_000,
+            steady_ms: 10 * 60_000,
             false_alarm_every_ms: 30 * 86_400_000,
         }
     }
@@ -220,6 +220,19 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// The word for it, as in JSON and in cases.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::SampleRatio => "sample_ratio",
+            Self::NotThisFlag => "not_this_flag",
+            Self::Bad => "bad",
+            Self::NoData { .. } => "no_data",
+            Self::Warn => "warn",
+            Self::Insufficient => "insufficient",
+            Self::Ok => "ok",
+        }
+    }
+
     fn weight(self) -> u8 {
         match self {
             Self::SampleRatio => 6,

@@ -14,6 +14,7 @@ pub mod guard;
 pub mod hour_of_week;
 mod maths;
 pub mod ratio;
+pub mod rehearsal;
 pub mod rollout;
 pub mod sample_ratio;
 pub mod volume;

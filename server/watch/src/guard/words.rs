@@ -42,7 +42,7 @@ pub(super) fn sentence(settings: &Guard, verdict: &Verdict, arrivals: Arrivals) 
 fn how_often(verdict: &Verdict) -> String {
     let at_least = match verdict.ratio_at_least {
         // The bound is over all ticks, so that it says little about a change that came late.
-        Some(bound) if verdict.ratio.is_none_or(|ratio| bound < ratio) => {
+        Some(bound) if bound > 1.05 && verdict.ratio.is_none_or(|ratio| bound < ratio) => {
             format!(" (at least {})", short(bound))
         }
         _ => String::new(),
