@@ -4,6 +4,20 @@
 //! test on a seed. The server brings the clock, the database and the messages.
 #![warn(missing_docs)]
 
+pub mod action;
+pub mod baseline;
+pub mod burn;
+pub mod draw;
 pub mod event;
+pub mod ewma;
+pub mod grid;
+pub mod guard;
 pub mod histogram;
+pub mod hour_of_week;
+mod maths;
+pub mod ratio;
+pub mod rehearsal;
+pub mod rollout;
 pub mod rollup;
+pub mod sample_ratio;
+pub mod volume;
