@@ -41,6 +41,7 @@ impl App {
         app.supervise("schedules", super::App::run_schedules);
         app.supervise("probes", super::App::run_probes);
         app.supervise("auth events", super::App::write_auth_events);
+        app.supervise("watch", super::App::run_watch);
         app.supervise("outbox", super::App::send_messages);
         app.supervise("planned", |app| async move {
             loop {

@@ -35,17 +35,20 @@ pub enum Topic {
     Runs,
     /// Changes of flags.
     Flags,
+    /// Alerts, and what guards find and do.
+    Alerts,
     /// What a playbook or a person says to the channel by name.
     Notes,
 }
 
 impl Topic {
     /// Every topic, with its word and what it is for people.
-    pub const ALL: [(Self, &str, &str); 4] = [
+    pub const ALL: [(Self, &str, &str); 5] = [
         (Self::Incidents, "incidents", "Incidents that customers see"),
         (Self::Team, "team", "Incidents that only the team sees"),
         (Self::Runs, "runs", "Runs that end, fail or wait for somebody"),
         (Self::Flags, "flags", "Every change of a flag"),
+        (Self::Alerts, "alerts", "Alerts, and what guards find and do"),
     ];
 
     /// Its word.
@@ -55,6 +58,7 @@ impl Topic {
             Self::Team => "team",
             Self::Runs => "runs",
             Self::Flags => "flags",
+            Self::Alerts => "alerts",
             Self::Notes => "notes",
         }
     }

@@ -18,6 +18,7 @@ mod drills;
 mod environments;
 mod error;
 mod flags;
+mod guards;
 mod idempotency;
 mod impact;
 mod incident_templates;
@@ -56,6 +57,7 @@ pub use drills::DrillRow;
 pub use environments::{Environment, Moved, NewEnvironment, Project};
 pub use error::StoreError;
 pub use flags::{ChangedFlag, FlagRecord, FlagRow, NewFlag, RestoredFlag};
+pub use guards::{ActRow, Beside as GuardBeside, GuardRow, RolloutRow};
 pub use idempotency::Remembered;
 pub use impact::ImpactRow;
 pub use incident_templates::TemplateVersion;
@@ -126,6 +128,7 @@ impl Store {
             drills::ALL,
             environments::ALL,
             flags::ALL,
+            guards::ALL,
             idempotency::ALL,
             incident_templates::ALL,
             incidents::ALL,

@@ -1,14 +1,15 @@
 //! Which variant of each flag a user had at a moment, so that those with a change can be told from those without.
 //!
 //! An app that evaluates by itself says so in the event; for the others the flags are evaluated here, as they stood at
-//! the event's time.
+//! the event's time. Users whom a flag could not reach at any share (of another platform, say) are left out: they may
+//! fail more or less often for reasons of their own, and would make a poor comparison.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use switchback_core::FlagIndex;
 use switchback_core::context::ContextBody;
-use switchback_core::model::{FlagEntry, Millis, Percent, Serve};
+use switchback_core::model::{Document, FlagEntry, Millis, Percent, Serve};
+use switchback_core::{FlagIndex, Ruleset};
 use switchback_watch::event::{Event, VARIANTS_MAX};
 
 use crate::live::Snapshot;
@@ -26,6 +27,8 @@ pub struct History(VecDeque<Arc<Split>>);
 pub struct Split {
     snapshot: Arc<Snapshot>,
     flags: Vec<(FlagIndex, String)>,
+    /// The same flags with every share at 100 %: who may get them at all.
+    reach: Ruleset,
 }
 
 impl History {
@@ -61,7 +64,8 @@ impl Split {
             .filter_map(|entry| Some((ruleset.index_of(entry.key())?, entry.key().to_owned())))
             .take(VARIANTS_MAX)
             .collect();
-        Self { snapshot, flags }
+        let reach = reach(&snapshot.document);
+        Self { snapshot, flags, reach }
     }
 
     /// What a user had: `on`, `off`, or the variant's name, by flag.
@@ -82,11 +86,37 @@ impl Split {
         let moment = context.moment();
         let one = |(index, key): &(FlagIndex, String)| {
             let found = self.snapshot.ruleset.evaluate_index(*index, &context, moment);
+            if !found.enabled && !self.reach.evaluate_at(key, &context, moment).enabled {
+                return None;
+            }
             let name = found.variant.unwrap_or(if found.enabled { "on" } else { "off" });
-            (key.clone(), name.to_owned())
+            Some((key.clone(), name.to_owned()))
         };
-        self.flags.iter().map(one).collect()
+        self.flags.iter().filter_map(one).collect()
     }
+}
+
+/// A document in which every rule of the flags that split users lets in all whom it may.
+fn reach(document: &Document) -> Ruleset {
+    let mut open = document.clone();
+    for entry in open.flags.values_mut() {
+        if splits(entry)
+            && let FlagEntry::Known(flag) = entry
+        {
+            for rule in &mut flag.state.rules {
+                rule.percent = Percent::ALL;
+            }
+        }
+    }
+    // Only these are asked; the others matter where one of them is a prerequisite.
+    let needs_others = |entry: &FlagEntry| match entry {
+        FlagEntry::Known(flag) => splits(entry) && !flag.state.prerequisites.is_empty(),
+        FlagEntry::Unreadable { .. } => false,
+    };
+    if !open.flags.values().any(needs_others) {
+        open.flags.retain(|key, _| document.flags.get(key).is_some_and(splits));
+    }
+    Ruleset::compile(&open)
 }
 
 /// Whether two users may get different answers of it.

@@ -1,7 +1,12 @@
 //! The watch: what apps report of their users' logins, and what it says about the changes that were made.
 
+mod evaluator;
 pub mod events;
 mod exposure;
 pub mod figures;
+pub mod guards;
+pub mod rollouts;
+mod ticks;
 
 pub use events::{EventsTaken, Intake};
+pub use ticks::Metric;

@@ -10,6 +10,7 @@ mod components;
 mod drills;
 pub mod environments;
 pub mod flags;
+mod guards;
 pub mod incidents;
 pub mod log;
 pub mod people;
@@ -38,6 +39,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         undo::endpoints(),
         records::endpoints(),
         auth_events::endpoints(),
+        guards::endpoints(),
         incidents::endpoints(),
         components::endpoints(),
         probes::endpoints(),

@@ -1,0 +1,733 @@
+//! The one node that looks: each five seconds it shows the guards what arrived, does what follows, and moves the rollouts.
+//!
+//! What guards have seen is in the database now and then, and what they saw since is in the events: a node that takes over
+//! reads both and stands where the other stood. Every save names the version that it was made from, so that of two nodes
+//! one is heard.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use switchback_core::model::Millis;
+use switchback_store::{
+    ActRow, AuthEventRow, CountFilter, GuardBeside, GuardRow, NewMessage, Recipients, Role,
+    RolloutRow, StoreError,
+};
+use switchback_watch::action::{Act, Next, Surroundings, next_action};
+use switchback_watch::baseline::{Count, usual};
+use switchback_watch::guard::{Arrivals, Guard, GuardState, Reading, Standing, Verdict, observe};
+use switchback_watch::rollout::{Command, Guarded, Move, Phase, next_move};
+
+use super::figures::{SILENT_MS, Window};
+use super::guards::{GuardSettings, TICK_MS, settings_of};
+use super::rollouts::{kept_of, phase_word, state_of};
+use super::ticks::{Flags, Metric, Ticked, count};
+use crate::app::App;
+use crate::app::automation::Wish;
+use crate::app::error::AppError;
+use crate::app::who::Who;
+use crate::notify::{Message, Severity, Topic};
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LEASE: &str = "watch";
+const LEASE_MS: Millis = 10_000;
+/// How long after its end a tick is read: what arrived in it is committed by then.
+const LAG_MS: Millis = 1_500;
+/// How far back a node that takes over reads, in milliseconds.
+const CATCH_UP_MS: Millis = 600_000;
+/// How often the states of guards are saved when nothing changes, in milliseconds.
+const SAVE_EVERY_MS: Millis = 30_000;
+/// How often the usual failure rate is looked up again, in milliseconds.
+const USUAL_EVERY_MS: Millis = 60_000;
+/// Users that are remembered for one guard, to tell new ones.
+const USERS_MAX: usize = 500_000;
+const EVENTS_MAX: i64 = 200_000;
+const WEEK_MS: Millis = 7 * 86_400_000;
+
+/// What this node has in memory while it is the one that looks.
+#[derive(Default)]
+struct Live {
+    guards: HashMap<String, Watched>,
+    usual: HashMap<(String, Metric), (Millis, Option<f64>)>,
+    done_until: Millis,
+}
+
+/// A guard in memory.
+struct Watched {
+    row: GuardRow,
+    settings: GuardSettings,
+    guard: Guard,
+    state: GuardState,
+    verdict: Option<Verdict>,
+    saved_at: Millis,
+    /// Users that were seen; none when they were not all seen by this node.
+    users: Option<HashSet<u64>>,
+}
+
+impl App {
+    /// Looks, for the life of the server, while this node holds the lease.
+    pub(in crate::app) async fn run_watch(self: Arc<Self>) {
+        let mut live = Live::default();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = self.clock.now();
+            let end = (now - LAG_MS) / TICK_MS * TICK_MS;
+            if end <= live.done_until {
+                continue;
+            }
+            let node = self.hub.node.as_str();
+            match self.store.hold_lease(LEASE, node, (now, now + LEASE_MS)).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    live = Live { done_until: end, ..Live::default() };
+                    continue;
+                }
+                Err(error) => {
+                    tracing::debug!(error = %error, "the watch cannot look");
+                    continue;
+                }
+            }
+            match self.look_at_guards(&mut live, end).await {
+                Ok(()) => live.done_until = end,
+                Err(error) => {
+                    tracing::warn!(error = %error, "the watch could not look; it will again");
+                    live.guards.clear(); // what is in memory may not be what is kept
+                }
+            }
+        }
+    }
+
+    async fn look_at_guards(
+        self: &Arc<Self>,
+        live: &mut Live,
+        end: Millis,
+    ) -> Result<(), AppError> {
+        let rows = self.store.list_armed_guards().await?;
+        let known: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        live.guards.retain(|id, _| known.contains(id.as_str()));
+        for row in &rows {
+            let is_known =
+                live.guards.get(&row.id).is_some_and(|known| known.row.version == row.version);
+            if !is_known && let Ok(settings) = settings_of(row) {
+                live.guards.insert(row.id.clone(), Watched::new(row.clone(), settings));
+            }
+        }
+        let environments: HashSet<String> = rows.into_iter().map(|row| row.environment).collect();
+        for environment in &environments {
+            self.show_ticks(live, environment, end).await?;
+        }
+        let mut guarded: BTreeMap<String, (Verdict, Next)> = BTreeMap::new();
+        let ids: Vec<String> = live.guards.keys().cloned().collect();
+        for id in ids {
+            let Some(watched) = live.guards.get_mut(&id) else { continue };
+            let Some(verdict) = watched.verdict.clone() else { continue };
+            match self.follow(watched, &verdict, end).await {
+                Ok(next) => {
+                    guarded.insert(id, (verdict, next));
+                }
+                // Somebody else changed it: it is read again at the next look.
+                Err(AppError::Conflict { .. }) => {
+                    live.guards.remove(&id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for row in self.store.list_open_rollouts().await? {
+            if let Err(error) = self.move_rollout(&row, &guarded, end).await {
+                match error {
+                    AppError::Conflict { .. } => {}
+                    error => {
+                        tracing::warn!(rollout.id = row.id, error = %error, "a rollout does not move")
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the guards of an environment the ticks that they have not seen.
+    async fn show_ticks(
+        &self,
+        live: &mut Live,
+        environment: &str,
+        end: Millis,
+    ) -> Result<(), AppError> {
+        let mine = |watched: &&Watched| watched.row.environment == environment;
+        let since = live.guards.values().filter(mine).map(|one| one.row.seen_until).min();
+        let from = since.unwrap_or(end).max(end - CATCH_UP_MS) / TICK_MS * TICK_MS;
+        let newest = self.newest_event(environment).await?;
+        let mut at = from;
+        while at < end {
+            let (tick_from, tick_end) = (at, at + TICK_MS);
+            at = tick_end;
+            let events = self.events_between(environment, (tick_from, tick_end)).await?;
+            let ticked = Ticked::of(&events);
+            let flags = ticked.by_flag();
+            let is_heard = !events.is_empty() || newest >= tick_end - SILENT_MS;
+            let ids: Vec<String> = live
+                .guards
+                .values()
+                .filter(|one| one.row.environment == environment && one.row.seen_until < tick_end)
+                .map(|one| one.row.id.clone())
+                .collect();
+            for id in ids {
+                let metrics = live
+                    .guards
+                    .get(&id)
+                    .map(|one| one.settings.metrics.clone())
+                    .unwrap_or_default();
+                let mut readings = Vec::with_capacity(metrics.len());
+                for metric in metrics {
+                    let usual = self.usual_of(live, environment, metric, tick_end).await?;
+                    let Some(watched) = live.guards.get(&id) else { continue };
+                    let GuardSettings { flag, treated, .. } = &watched.settings;
+                    let tick = is_heard.then(|| flags.tick(flag, treated, metric));
+                    readings.push(Reading { tick, usual });
+                }
+                let rule = live.guards.get(&id).and_then(|one| one.settings.rule.clone());
+                let flag = live.guards.get(&id).map(|one| one.settings.flag.clone());
+                let share = match &flag {
+                    Some(flag) => self.current_share(environment, flag, rule.as_deref()).await?,
+                    None => None,
+                };
+                let Some(watched) = live.guards.get_mut(&id) else { continue };
+                let arrivals =
+                    watched.arrivals(&flags, share.map_or(0.0, |share| share.as_f64() / 100.0));
+                let Watched { state, guard, .. } = watched;
+                watched.verdict = Some(observe(state, guard, &readings, arrivals, tick_end));
+                watched.row.seen_until = tick_end;
+            }
+        }
+        Ok(())
+    }
+
+    /// When the last event of an environment arrived.
+    async fn newest_event(&self, environment: &str) -> Result<Millis, StoreError> {
+        let sources = self.store.list_auth_sources(environment).await?;
+        Ok(sources.iter().map(|source| source.last_at).max().unwrap_or(0))
+    }
+
+    /// What arrived from a moment until before another.
+    pub(super) async fn events_between(
+        &self,
+        environment: &str,
+        span: (Millis, Millis),
+    ) -> Result<Vec<AuthEventRow>, StoreError> {
+        self.store.list_auth_events_arrived(environment, span, EVENTS_MAX).await
+    }
+
+    /// The usual failure rate of a metric: of the same time in the last weeks, else of the last hour.
+    async fn usual_of(
+        &self,
+        live: &mut Live,
+        environment: &str,
+        metric: Metric,
+        now: Millis,
+    ) -> Result<Option<f64>, StoreError> {
+        let key = (environment.to_owned(), metric);
+        if let Some((at, found)) = live.usual.get(&key)
+            && now - at < USUAL_EVERY_MS
+        {
+            return Ok(*found);
+        }
+        let found = self.usual_failure(environment, metric, now).await?;
+        live.usual.insert(key, (now, found));
+        Ok(found)
+    }
+
+    pub(super) async fn usual_failure(
+        &self,
+        environment: &str,
+        metric: Metric,
+        now: Millis,
+    ) -> Result<Option<f64>, StoreError> {
+        let mut weeks = Vec::new();
+        for week in 1..=4 {
+            let middle = now - week * WEEK_MS;
+            let window = Window { from: middle - 1_800_000, until: middle + 1_800_000 };
+            let (all, bad) = self.attempts(environment, metric, window).await?;
+            weeks.push(count(all - bad, bad));
+        }
+        // The last five minutes are what is judged; they must not judge themselves.
+        let filter = CountFilter {
+            environment,
+            width_s: 60,
+            dimension: "all",
+            from: now - 3_600_000,
+            until: now - 300_000,
+        };
+        let (good, bad) = metric.kinds();
+        let mut minutes: BTreeMap<Millis, Count> = BTreeMap::new();
+        for (at, kind, _, n) in self.store.list_auth_counts(&filter).await? {
+            let minute = minutes.entry(at).or_default();
+            if kind == good.word() || kind == bad.word() {
+                minute.users += n;
+            }
+            if kind == bad.word() {
+                minute.bad += n;
+            }
+        }
+        let minutes: Vec<Count> = minutes.into_values().collect();
+        Ok(usual(&weeks, &minutes))
+    }
+
+    /// Does what follows from a verdict, and keeps it.
+    async fn follow(
+        self: &Arc<Self>,
+        watched: &mut Watched,
+        verdict: &Verdict,
+        now: Millis,
+    ) -> Result<Next, AppError> {
+        let before = watched.row.verdict.as_ref();
+        let was = before.and_then(|said| said.get("standing")).map(kind_of).unwrap_or_default();
+        let is = verdict.standing.word();
+        let changed = was != is;
+        let next = self.next_of(watched, verdict, now).await?;
+        let acts = matches!(next.act, Act::PutBack | Act::RunPlaybook { .. } | Act::Freeze);
+        if !changed && !acts && now - watched.saved_at < SAVE_EVERY_MS {
+            return Ok(next);
+        }
+        let mut row = watched.row.clone();
+        row.state = Some(json!(watched.state));
+        row.verdict = Some(json!(verdict));
+        if changed {
+            row.standing_since = now;
+        }
+        let mut beside = GuardBeside {
+            point: Some((now, point(verdict))),
+            at: self.clock.now(),
+            ..GuardBeside::default()
+        };
+        let by = Who::with_role(&format!("guard:{}", row.id), Role::Operator);
+        let reason: String = next.words.chars().take(900).collect();
+        let mut done = None;
+        match &next.act {
+            Act::PutBack => {
+                let moved =
+                    self.put_flag_back(&by, &row.environment, &watched.settings, &reason).await?;
+                let share = watched.settings.back_to;
+                done = Some(if moved {
+                    format!("`{}` was put back to {share} %.", row.flag)
+                } else {
+                    format!("`{}` lets in no more than {share} % already.", row.flag)
+                });
+                "acted".clone_into(&mut row.phase);
+            }
+            Act::RunPlaybook { name, approval } => {
+                done = Some(self.run_for_guard(&row, name, *approval, &reason).await?);
+                "acted".clone_into(&mut row.phase);
+            }
+            Act::Freeze => {
+                beside.freeze = Some(&reason);
+                done = Some(
+                    "Nothing happens by itself here until somebody ends the freeze.".to_owned(),
+                );
+            }
+            Act::Nothing | Act::Warn | Act::Hold => {}
+        }
+        if let Some(done) = &done {
+            beside.act = Some(ActRow {
+                id: self.ids.next("act"),
+                environment: row.environment.clone(),
+                flag: Some(row.flag.clone()),
+                guard: Some(row.id.clone()),
+                at: beside.at,
+                act: act_word(&next.act).to_owned(),
+                words: format!("{reason} {done}"),
+            });
+        }
+        if changed || done.is_some() {
+            beside.message = self.guard_message(&row, verdict, &next, done.as_deref(), &was);
+        }
+        self.save_guard(&row, beside).await?;
+        row.version += 1;
+        watched.row = row;
+        watched.saved_at = now;
+        Ok(next)
+    }
+
+    async fn next_of(
+        &self,
+        watched: &Watched,
+        verdict: &Verdict,
+        now: Millis,
+    ) -> Result<Next, AppError> {
+        let quiet = Surroundings::default();
+        if verdict.standing != Standing::Bad {
+            return Ok(next_action(&watched.guard, verdict, &quiet, now));
+        }
+        let environment = &watched.row.environment;
+        let acts = self
+            .store
+            .list_acts(environment, now - watched.guard.cool_down_ms.max(600_000))
+            .await?;
+        let times: Vec<Millis> =
+            acts.iter().filter(|act| act.act != "freeze").map(|act| act.at).collect();
+        let of_flag = acts.iter().filter(|act| act.act != "freeze");
+        let around = Surroundings {
+            automation_off: self.store.automation_off().await?.is_some(),
+            frozen: self.store.find_freeze(environment).await?.is_some(),
+            flag_acted: of_flag
+                .filter(|act| act.flag.as_deref() == Some(&watched.row.flag))
+                .map(|act| act.at)
+                .max(),
+            environment_acted: &times,
+        };
+        Ok(next_action(&watched.guard, verdict, &around, now))
+    }
+
+    async fn run_for_guard(
+        self: &Arc<Self>,
+        row: &GuardRow,
+        name: &str,
+        approval: bool,
+        reason: &str,
+    ) -> Result<String, AppError> {
+        let wish = Wish {
+            playbook: name.to_owned(),
+            environment: row.environment.clone(),
+            trigger: "alert",
+            by: format!("guard:{}", row.id),
+            reason: reason.to_owned(),
+            inputs: BTreeMap::from([("reason".to_owned(), json!(reason))]),
+            ask: approval
+                .then(|| (format!("A guard of `{}` asks to run this.", row.flag), 3_600_000)),
+            noted: json!({"guard": row.id, "flag": row.flag}),
+            once: Some(switchback_store::Once {
+                actor: format!("guard:{}", row.id),
+                key: row.since.to_string(),
+                fingerprint: name.to_owned(),
+            }),
+        };
+        match self.start_by_itself(wish).await {
+            Ok(run) => Ok(format!("Run {run} of `{name}` was started.")),
+            Err(
+                error @ (AppError::Refused(_) | AppError::Invalid(_) | AppError::NotFound { .. }),
+            ) => Ok(format!("`{name}` could not be started: {error}")),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What channels are told of a guard; nothing when it is not worth a word.
+    fn guard_message(
+        &self,
+        row: &GuardRow,
+        verdict: &Verdict,
+        next: &Next,
+        done: Option<&str>,
+        was: &str,
+    ) -> Option<NewMessage> {
+        let troubled = ["bad", "warn", "no_data", "sample_ratio", "not_this_flag"];
+        let is_over = matches!(verdict.standing, Standing::Ok | Standing::Insufficient);
+        if is_over && !troubled.contains(&was) {
+            return None;
+        }
+        let severity = match (is_over, next.page || done.is_some()) {
+            (true, _) => Severity::Info,
+            (false, true) => Severity::Critical,
+            (false, false) => Severity::Warning,
+        };
+        let (flag, environment) = (&row.flag, &row.environment);
+        let title = match (done, verdict.standing) {
+            (Some(_), _) if next.act == Act::PutBack => {
+                format!("{flag} was put back in {environment}")
+            }
+            (Some(_), _) if next.act == Act::Freeze => {
+                format!("Automation is frozen in {environment}")
+            }
+            (Some(_), _) => format!("A guard of {flag} acted in {environment}"),
+            (None, Standing::Bad) => format!("{flag} does harm in {environment}"),
+            (None, Standing::Warn) => format!("{flag} may do harm in {environment}"),
+            (None, Standing::NoData { .. }) => {
+                format!("Nothing is known of {flag} in {environment}")
+            }
+            (None, Standing::SampleRatio) => format!("{flag} is counted wrongly in {environment}"),
+            (None, Standing::NotThisFlag) => {
+                format!("{environment} fails, and not because of {flag}")
+            }
+            (None, _) => format!("{flag} is all right again in {environment}"),
+        };
+        let text = match done {
+            Some(done) => format!("{} {done}", next.words),
+            None => next.words.clone(),
+        };
+        let id = self.ids.next("msg");
+        let message = Message {
+            event: "guard.changed".to_owned(),
+            title,
+            text,
+            severity,
+            facts: vec![
+                ("Environment".to_owned(), environment.clone()),
+                ("Flag".to_owned(), flag.clone()),
+            ],
+            team_links: vec![(
+                "Look at the evidence".to_owned(),
+                format!("{}/ui/{environment}/guards/{}", self.public_url, row.id),
+            )],
+            thread: Some(format!("guard:{}:{}", row.id, row.since)),
+            is_over,
+            data: json!({"guard": row.id, "flag": flag, "environment": environment, "verdict": verdict,
+                "act": act_word(&next.act)}),
+            at: self.clock.now(),
+            ..Message::default()
+        };
+        Some(NewMessage {
+            id,
+            topic: Topic::Alerts.word().to_owned(),
+            body: json!({"said": message}),
+            incident_id: None,
+            run_id: None,
+            dedupe_key: None,
+            to: Recipients::Everyone { channels: Vec::new(), subscribers: None },
+        })
+    }
+
+    /// Makes a rollout's next move, and keeps it.
+    async fn move_rollout(
+        &self,
+        row: &RolloutRow,
+        guarded: &BTreeMap<String, (Verdict, Next)>,
+        now: Millis,
+    ) -> Result<(), AppError> {
+        let kept = kept_of(row)?;
+        let plan = kept.plan();
+        let mut state = state_of(row);
+        let mut acted = false;
+        let mut users = u64::MAX;
+        let mut guards = Vec::new();
+        if let Some(id) = &row.guard {
+            match guarded.get(id) {
+                Some((verdict, next)) => {
+                    users = verdict.treated;
+                    acted = next.act == Act::PutBack;
+                    guards.push(Guarded { verdict, next });
+                }
+                // Not looked at yet, disarmed by a person, or it has acted: nothing goes up unwatched.
+                None => {
+                    let guard = self.store.get_guard(id).await?;
+                    return self.rest_rollout(row, &guard.phase, now).await;
+                }
+            }
+        }
+        let rule = kept.rule.as_deref();
+        let by = Who::with_role(&format!("rollout:{}", row.id), Role::Operator);
+        let share = self.current_share(&row.environment, &row.flag, rule).await?;
+        let expected = state.step.and_then(|step| kept.steps.get(step)).map(|step| step.percent);
+        let touched = expected.is_some_and(|expected| share != Some(expected));
+        if touched && state.phase == Phase::Running && !acted {
+            // Somebody changed the flag by hand: nothing goes up over their head.
+            if let Ok(paused) = state.command(&plan, Command::Pause, now) {
+                state = paused;
+                let why = "Somebody changed the flag, so that the rollout is paused.".to_owned();
+                let made = Move::Wait { why, until: None };
+                return self.keep_rollout(row, &state, &made, Some("pause"), &by).await;
+            }
+        }
+        let made = next_move(&plan, &state, &guards, users, now);
+        let mut word = None;
+        match &made {
+            Move::Raise { percent } => {
+                let step = state.step.map_or(1, |step| step + 2);
+                let reason = format!(
+                    "step {step} of {} of a rollout by {}",
+                    plan.steps.len(),
+                    row.created_by
+                );
+                self.raise_flag(&by, &row.environment, &row.flag, (rule, *percent), &reason)
+                    .await?;
+                word = Some("raise");
+            }
+            Move::PutBack { why } => {
+                let settings = GuardSettings {
+                    rule: kept.rule.clone(),
+                    back_to: kept.before,
+                    ..GuardSettings::of(&row.flag)
+                };
+                self.put_flag_back(&by, &row.environment, &settings, why).await?;
+                word = Some("put_back");
+            }
+            Move::Done => word = Some("done"),
+            Move::Wait { .. } | Move::AskApproval { .. } | Move::Hold { .. } => {}
+        }
+        let after = state.after(&made, now);
+        if word.is_none() && after == state && row.next == Some(json!(made)) {
+            return Ok(());
+        }
+        self.keep_rollout(row, &after, &made, word, &by).await
+    }
+
+    async fn rest_rollout(
+        &self,
+        row: &RolloutRow,
+        phase: &str,
+        now: Millis,
+    ) -> Result<(), AppError> {
+        let by = Who::with_role(&format!("rollout:{}", row.id), Role::Operator);
+        let state = state_of(row);
+        let made = match phase {
+            "acted" => {
+                Move::PutBack { why: "Its guard found harm and put the flag back.".to_owned() }
+            }
+            "resting" => {
+                Move::Hold { why: "Its guard rests; nothing goes up unwatched.".to_owned() }
+            }
+            // Armed, and looked at for the first time in a moment.
+            _ if state.phase != Phase::Aborting => return Ok(()),
+            _ => Move::PutBack { why: "Somebody aborted the rollout.".to_owned() },
+        };
+        let kept = kept_of(row)?;
+        if let Move::PutBack { why } = &made {
+            let settings = GuardSettings {
+                rule: kept.rule.clone(),
+                back_to: kept.before,
+                ..GuardSettings::of(&row.flag)
+            };
+            self.put_flag_back(&by, &row.environment, &settings, why).await?;
+        }
+        if row.next == Some(json!(made)) {
+            return Ok(());
+        }
+        let word = matches!(made, Move::PutBack { .. }).then_some("put_back");
+        self.keep_rollout(row, &state.after(&made, now), &made, word, &by).await
+    }
+
+    async fn keep_rollout(
+        &self,
+        row: &RolloutRow,
+        state: &switchback_watch::rollout::RolloutState,
+        made: &Move,
+        word: Option<&str>,
+        by: &Who,
+    ) -> Result<(), AppError> {
+        let now = self.clock.now();
+        let ended = matches!(state.phase, Phase::Done | Phase::PutBack);
+        let kept = RolloutRow {
+            phase: phase_word(state.phase).to_owned(),
+            state: json!(state),
+            next: Some(json!(made)),
+            ended_at: ended.then_some(now),
+            ..row.clone()
+        };
+        let stamp = self.stamp(by, "");
+        let asks = matches!(made, Move::AskApproval { .. } | Move::Hold { .. });
+        let is_news = asks && row.next.as_ref().map(kind_of) != Some(kind_of(&json!(made)));
+        let message = (is_news || matches!(word, Some("put_back" | "done" | "pause")))
+            .then(|| self.rollout_message(&kept, made));
+        self.store
+            .save_rollout(&kept, word.map(|word| (word, &stamp)), message.as_ref(), now)
+            .await
+            .map_err(|error| match error {
+                StoreError::Stale { current } => AppError::Conflict { current },
+                error => error.into(),
+            })
+    }
+
+    fn rollout_message(&self, row: &RolloutRow, made: &Move) -> NewMessage {
+        let (flag, environment) = (&row.flag, &row.environment);
+        let (title, text, severity) = match made {
+            Move::Done => {
+                (format!("{flag} is rolled out in {environment}"), String::new(), Severity::Info)
+            }
+            Move::PutBack { why } => (
+                format!("The rollout of {flag} in {environment} ended: put back"),
+                why.clone(),
+                Severity::Warning,
+            ),
+            Move::AskApproval { percent, .. } => (
+                format!("{flag} in {environment} waits for a yes"),
+                format!("Somebody must agree to {percent} %."),
+                Severity::Info,
+            ),
+            Move::Hold { why } | Move::Wait { why, .. } => (
+                format!("The rollout of {flag} in {environment} stands still"),
+                why.clone(),
+                Severity::Warning,
+            ),
+            Move::Raise { percent } => (
+                format!("{flag} in {environment} is at {percent} %"),
+                String::new(),
+                Severity::Info,
+            ),
+        };
+        let message = Message {
+            event: "rollout.changed".to_owned(),
+            title,
+            text,
+            severity,
+            facts: vec![
+                ("Environment".to_owned(), environment.clone()),
+                ("Flag".to_owned(), flag.clone()),
+            ],
+            team_links: vec![(
+                "Open the flag".to_owned(),
+                format!("{}/ui/{environment}/flags/{flag}", self.public_url),
+            )],
+            data: json!({"rollout": row.id, "flag": flag, "environment": environment, "move": made}),
+            at: self.clock.now(),
+            ..Message::default()
+        };
+        NewMessage {
+            id: self.ids.next("msg"),
+            topic: Topic::Alerts.word().to_owned(),
+            body: json!({"said": message}),
+            incident_id: None,
+            run_id: None,
+            dedupe_key: None,
+            to: Recipients::Everyone { channels: Vec::new(), subscribers: None },
+        }
+    }
+}
+
+impl Watched {
+    fn new(row: GuardRow, settings: GuardSettings) -> Self {
+        let guard = settings.guard();
+        let text = row.state.as_ref().map(ToString::to_string).unwrap_or_default();
+        let state = GuardState::read(&text, &guard, row.since);
+        // Only who saw them all can tell who is new.
+        let users = row.state.is_none().then(HashSet::new);
+        Self { saved_at: row.seen_until, row, settings, guard, state, verdict: None, users }
+    }
+
+    /// New users of a tick, while all of them fit in memory.
+    fn arrivals(&mut self, flags: &Flags<'_>, share: f64) -> Option<Arrivals> {
+        let users = self.users.as_mut()?;
+        let mut news = Arrivals { share, ..Arrivals::default() };
+        for (user, is_treated) in flags.users(&self.settings.flag, &self.settings.treated) {
+            if users.insert(user) {
+                *(if is_treated { &mut news.treated } else { &mut news.control }) += 1;
+            }
+        }
+        if users.len() > USERS_MAX {
+            self.users = None;
+            return None;
+        }
+        Some(news)
+    }
+}
+
+/// A point of a guard's line.
+fn point(verdict: &Verdict) -> serde_json::Value {
+    json!({
+        "evidence": verdict.evidence, "bound": verdict.bound, "standing": verdict.standing.word(),
+        "treated": verdict.treated, "control": verdict.control, "ratio": verdict.ratio,
+    })
+}
+
+/// The word of a value that is a text, or an object with one key.
+fn kind_of(value: &serde_json::Value) -> String {
+    let key = value.as_object().and_then(|object| object.keys().next()).map(String::as_str);
+    value.as_str().or(key).unwrap_or_default().to_owned()
+}
+
+fn act_word(act: &Act) -> &'static str {
+    match act {
+        Act::Nothing => "nothing",
+        Act::Warn => "warn",
+        Act::Hold => "hold",
+        Act::PutBack => "put_back",
+        Act::RunPlaybook { .. } => "run_playbook",
+        Act::Freeze => "freeze",
+    }
+}
