@@ -40,8 +40,9 @@ const FLIP_MEMORY: f64 = 100_000.0;
 
 /// What one tick saw: distinct users, never requests.
 ///
-/// One user whose app tries five times would else count five times, and nearly half of all healthy rollouts
-/// would be taken back (`docs/statistics.md`).
+/// A user who fails counts as failed once from the guard's start on; others may be seen in every tick. The proof
+/// takes each failure as a draw of its own: with five requests of one user counted as five, nearly half of all healthy
+/// rollouts would be taken back (`docs/statistics.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
     /// Users with the new behaviour.

@@ -284,12 +284,11 @@ fn expect(reader: &mut Reader, node: &Node) -> Option<Expect> {
     let items = map.get("never").map_or(&[][..], |node| reader.list(node, &place));
     let mut never = Vec::new();
     for item in items {
-        match item.text().filter(|word| STANDINGS.contains(word)) {
-            Some(word) => never.push(word.to_owned()),
-            None => {
-                let hint = format!("known: {}", STANDINGS.join(", "));
-                reader.fault(item, &place, "this is no standing", hint);
-            }
+        if let Some(word) = item.text().filter(|word| STANDINGS.contains(word)) {
+            never.push(word.to_owned());
+        } else {
+            let hint = format!("known: {}", STANDINGS.join(", "));
+            reader.fault(item, &place, "this is no standing", hint);
         }
     }
     Some(Expect {

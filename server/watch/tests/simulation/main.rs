@@ -1,6 +1,12 @@
 //! How often each rule alarms falsely and how soon it sees harm, by seeded simulation: bounds asserted here,
 //! tables written to `docs/statistics.md` by
 //! `cargo test -p switchback-watch --release --test simulation -- --ignored`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests that cannot go on say where and end"
+)]
 
 mod rules;
 mod scenarios;

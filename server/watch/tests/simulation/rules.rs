@@ -52,31 +52,48 @@ pub fn naive_alarms(null: &Null, runs: u64, rule: Rule) -> f64 {
     alarms.count() as f64 / runs as f64
 }
 
-/// The share of healthy runs taken back at 1 % when a failure counts in `ticks` ticks running, `weight` times in each:
-/// what becomes of the promise when users are not counted once.
-pub fn repeated_alarms(runs: u64, ticks: usize, weight: u64) -> f64 {
-    let chance = Binomial::new(20, 0.02 / ticks as f64);
-    let alarms = (0..runs).filter(|run| {
+/// A way of counting: how often one failing user counts.
+#[derive(Clone, Copy)]
+pub struct Repeats {
+    /// Ticks in which the user counts.
+    pub times: usize,
+    /// Ticks from one of them to the next.
+    pub apart: usize,
+    /// Counts in each of them.
+    pub weight: u64,
+}
+
+/// The shares of healthy runs taken back at 1 % and at 0.01 % when failing users count like that: what becomes of the
+/// promise when users are not counted once. The rate of failures is 2 % in all of them.
+pub fn repeated_alarms(runs: u64, repeats: Repeats) -> [f64; 2] {
+    let chance = Binomial::new(20, 0.02 / repeats.times as f64);
+    let kept = (repeats.times - 1) * repeats.apart + 1;
+    let p_values = (0..runs).map(|run| {
         let (mut draw, mut grid) = (Draw::new(1_000_003 * run), Grid::default());
-        let mut last: VecDeque<(u64, u64)> = VecDeque::new();
-        for _ in 0..TICKS {
-            last.push_back((draw.binomial(&chance), draw.binomial(&chance)));
-            if last.len() > ticks {
-                last.pop_front();
+        let mut news: VecDeque<(u64, u64)> = VecDeque::new();
+        for tick in 0..TICKS as usize + kept {
+            news.push_front((draw.binomial(&chance), draw.binomial(&chance)));
+            news.truncate(kept);
+            if tick < kept {
+                continue; // users who began to fail before the guard was armed
             }
-            let (treated, control) =
-                last.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-            let tick = Tick {
-                treated: 20 * weight,
-                treated_bad: (treated * weight).min(20 * weight),
-                control: 20 * weight,
-                control_bad: (control * weight).min(20 * weight),
-            };
-            grid.observe(&tick, 1.0);
+            let again = news.iter().step_by(repeats.apart);
+            let (treated, control) = again.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            let users = 20 * repeats.weight;
+            grid.observe(
+                &Tick {
+                    treated: users,
+                    treated_bad: (treated * repeats.weight).min(users),
+                    control: users,
+                    control_bad: (control * repeats.weight).min(users),
+                },
+                1.0,
+            );
         }
-        grid.p_value() <= 0.01
+        grid.p_value()
     });
-    alarms.count() as f64 / runs as f64
+    let p_values: Vec<f64> = p_values.collect();
+    [0.01, 1e-4].map(|alpha| p_values.iter().filter(|p| **p <= alpha).count() as f64 / runs as f64)
 }
 
 /// The mean number of ticks to the first false alarm; runs end at `most`.

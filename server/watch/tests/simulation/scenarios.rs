@@ -8,15 +8,19 @@ pub const TICKS: u64 = 720;
 /// Seconds in a tick.
 pub const TICK_S: f64 = 5.0;
 
+/// Users and chance, treated and control.
+type Part = (u64, f64, u64, f64);
+/// The parts of which a tick's users consist.
+type Parts = fn(u64) -> Vec<Part>;
+
 /// A healthy service: what a tick sees.
 pub struct Null {
     pub name: &'static str,
     pub tolerated: f64,
-    /// For a tick: users and chance, treated and control; arms may have several parts.
-    pub parts: fn(u64) -> Vec<(u64, f64, u64, f64)>,
+    pub parts: Parts,
 }
 
-const fn even(name: &'static str, parts: fn(u64) -> Vec<(u64, f64, u64, f64)>) -> Null {
+const fn even(name: &'static str, parts: Parts) -> Null {
     Null { name, tolerated: 1.0, parts }
 }
 
@@ -66,21 +70,19 @@ pub fn ramp(tick: u64) -> (u64, u64) {
 
 /// Distributions are made once for each different tick.
 pub struct Source {
-    parts: fn(u64) -> Vec<(u64, f64, u64, f64)>,
-    known: Vec<(Vec<(u64, f64, u64, f64)>, Vec<[Binomial; 2]>)>,
+    parts: Parts,
+    known: Vec<(Vec<Part>, Vec<[Binomial; 2]>)>,
     of_tick: Vec<usize>,
 }
 
 impl Source {
-    pub fn new(parts: fn(u64) -> Vec<(u64, f64, u64, f64)>, ticks: u64) -> Self {
+    pub fn new(parts: Parts, ticks: u64) -> Self {
         let mut source = Self { parts, known: Vec::new(), of_tick: Vec::new() };
         for tick in 0..ticks {
             let parts = (source.parts)(tick);
             let found = source.known.iter().position(|(known, _)| *known == parts);
             let index = found.unwrap_or_else(|| {
-                let make = |(n, p, m, q): &(u64, f64, u64, f64)| {
-                    [Binomial::new(*n, *p), Binomial::new(*m, *q)]
-                };
+                let make = |(n, p, m, q): &Part| [Binomial::new(*n, *p), Binomial::new(*m, *q)];
                 let made = parts.iter().map(make).collect();
                 source.known.push((parts, made));
                 source.known.len() - 1
