@@ -178,6 +178,10 @@ async function refresh(source) {
   } catch { /* the stream says when the server is gone */ }
 }
 
+// Figures that follow the clock; "first" is fetched once, after the page.
+setInterval(() => { if (!document.hidden && $('[data-live~="tick"]')) onNews("tick"); }, 5000);
+if ($('[data-live~="first"]')) onNews("first");
+
 let lastNews = Date.now();
 
 function connect() {

@@ -23,7 +23,8 @@ struct App {
 impl App {
     /// 40 users each second, 2 % of whose logins fail; with harm 50 % of those with the flag.
     async fn start(server: &Server) -> Self {
-        let sdk = Switchback::builder(&server.url, SERVER).connect().await.unwrap();
+        let sdk =
+            Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap();
         let api = Api::new(&server.url, EVENTS);
         let app = Self { harm: Arc::default(), stop: Arc::default(), sent: Arc::default() };
         let (harm, stop, sent) =
@@ -76,7 +77,7 @@ on_both! {
         let server = Server::start(&backend);
         let api = server.api();
         set_share(&api, 50).await;
-        let sdk = Switchback::builder(&server.url, SERVER).connect().await.unwrap();
+        let sdk = Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap();
         let settings = json!({"flag": "auth_rollout", "min_users": 20});
         let guard = api.post(&format!("{PROD}/guards"), json!({"settings": settings, "reason": "watch the new login"})).await;
         let id = guard["id"].as_str().unwrap();

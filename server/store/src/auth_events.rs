@@ -21,6 +21,8 @@ sql! {
                ORDER BY at DESC, id LIMIT $4";
     ARRIVED = "SELECT * FROM user_auth_log WHERE environment = $1 AND received_at >= $2 AND received_at < $3 \
                ORDER BY received_at LIMIT $4";
+    OF_KIND = "SELECT DISTINCT COALESCE(user_key, session_id, id) AS name FROM user_auth_log WHERE environment = $1 \
+               AND kind = $2 AND received_at >= $3 AND received_at < $4 LIMIT $5";
     LATEST = "SELECT * FROM user_auth_log WHERE environment = $1 AND received_at >= $2 \
               ORDER BY received_at DESC, id LIMIT $3";
     FORGET = "DELETE FROM user_auth_log WHERE environment = $1 AND id IN \
@@ -129,6 +131,19 @@ impl Store {
     ) -> Result<Vec<AuthEventRow>, StoreError> {
         let rows = self.db.all(ARRIVED, params![environment, from, until, limit]).await?;
         rows.iter().map(read).collect()
+    }
+
+    /// Whom events of a kind are about that arrived from a moment until before another: their keys, else their
+    /// sessions, else the events' ids; each once, at most `limit`.
+    pub async fn list_users_of_kind(
+        &self,
+        environment: &str,
+        kind: &str,
+        (from, until): (Millis, Millis),
+        limit: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        let rows = self.db.all(OF_KIND, params![environment, kind, from, until, limit]).await?;
+        rows.iter().map(|row| row.text("name")).collect()
     }
 
     /// The events that arrived last, the newest first.

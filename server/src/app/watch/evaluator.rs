@@ -11,23 +11,20 @@ use std::time::Duration;
 use serde_json::json;
 use switchback_core::model::Millis;
 use switchback_store::{
-    ActRow, AuthEventRow, CountFilter, GuardBeside, GuardRow, NewMessage, Recipients, Role,
-    RolloutRow, StoreError,
+    ActRow, AuthEventRow, CountFilter, GuardBeside, GuardRow, Role, StoreError,
 };
 use switchback_watch::action::{Act, Next, Surroundings, next_action};
 use switchback_watch::baseline::{Count, usual};
 use switchback_watch::guard::{Arrivals, Guard, GuardState, Reading, Standing, Verdict, observe};
-use switchback_watch::rollout::{Command, Guarded, Move, Phase, next_move};
 
 use super::figures::{SILENT_MS, Window};
 use super::guards::{GuardSettings, TICK_MS, settings_of};
-use super::rollouts::{kept_of, phase_word, state_of};
-use super::ticks::{Flags, Metric, Ticked, count};
+use super::ticks::{Flags, Metric, Ticked, count, user_of};
+use super::words::{act_word, kind_of};
 use crate::app::App;
 use crate::app::automation::Wish;
 use crate::app::error::AppError;
 use crate::app::who::Who;
-use crate::notify::{Message, Severity, Topic};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LEASE: &str = "watch";
@@ -43,6 +40,8 @@ const USUAL_EVERY_MS: Millis = 60_000;
 /// Users that are remembered for one guard, to tell new ones.
 const USERS_MAX: usize = 500_000;
 const EVENTS_MAX: i64 = 200_000;
+/// How far back users who failed are remembered by a node that takes over, in milliseconds.
+const REMEMBERED_MS: Millis = 86_400_000;
 const WEEK_MS: Millis = 7 * 86_400_000;
 
 /// What this node has in memory while it is the one that looks.
@@ -63,6 +62,8 @@ struct Watched {
     saved_at: Millis,
     /// Users that were seen; none when they were not all seen by this node.
     users: Option<HashSet<u64>>,
+    /// Users who failed since the start, by metric: each is one fact.
+    failed: HashMap<Metric, HashSet<u64>>,
 }
 
 impl App {
@@ -138,7 +139,7 @@ impl App {
                 match error {
                     AppError::Conflict { .. } => {}
                     error => {
-                        tracing::warn!(rollout.id = row.id, error = %error, "a rollout does not move")
+                        tracing::warn!(rollout.id = row.id, error = %error, "a rollout does not move");
                     }
                 }
             }
@@ -180,9 +181,14 @@ impl App {
                 let mut readings = Vec::with_capacity(metrics.len());
                 for metric in metrics {
                     let usual = self.usual_of(live, environment, metric, tick_end).await?;
-                    let Some(watched) = live.guards.get(&id) else { continue };
+                    let Some(watched) = live.guards.get_mut(&id) else { continue };
+                    if !watched.failed.contains_key(&metric) {
+                        let known = self.failed_before(&watched.row, metric, tick_from).await?;
+                        watched.failed.insert(metric, known);
+                    }
                     let GuardSettings { flag, treated, .. } = &watched.settings;
-                    let tick = is_heard.then(|| flags.tick(flag, treated, metric));
+                    let failed = watched.failed.entry(metric).or_default();
+                    let tick = is_heard.then(|| flags.tick(flag, treated, metric, failed));
                     readings.push(Reading { tick, usual });
                 }
                 let rule = live.guards.get(&id).and_then(|one| one.settings.rule.clone());
@@ -215,6 +221,25 @@ impl App {
         span: (Millis, Millis),
     ) -> Result<Vec<AuthEventRow>, StoreError> {
         self.store.list_auth_events_arrived(environment, span, EVENTS_MAX).await
+    }
+
+    /// Who failed from a guard's start until a moment, for a node that takes over.
+    async fn failed_before(
+        &self,
+        row: &GuardRow,
+        metric: Metric,
+        until: Millis,
+    ) -> Result<HashSet<u64>, StoreError> {
+        if row.since >= until {
+            return Ok(HashSet::new());
+        }
+        let (_, bad) = metric.kinds();
+        let since = row.since.max(until - REMEMBERED_MS);
+        let found = self
+            .store
+            .list_users_of_kind(&row.environment, bad.word(), (since, until), EVENTS_MAX)
+            .await?;
+        Ok(found.iter().map(|name| user_of(name)).collect())
     }
 
     /// The usual failure rate of a metric: of the same time in the last weeks, else of the last hour.
@@ -408,276 +433,6 @@ impl App {
             Err(error) => Err(error),
         }
     }
-
-    /// What channels are told of a guard; nothing when it is not worth a word.
-    fn guard_message(
-        &self,
-        row: &GuardRow,
-        verdict: &Verdict,
-        next: &Next,
-        done: Option<&str>,
-        was: &str,
-    ) -> Option<NewMessage> {
-        let troubled = ["bad", "warn", "no_data", "sample_ratio", "not_this_flag"];
-        let is_over = matches!(verdict.standing, Standing::Ok | Standing::Insufficient);
-        if is_over && !troubled.contains(&was) {
-            return None;
-        }
-        let severity = match (is_over, next.page || done.is_some()) {
-            (true, _) => Severity::Info,
-            (false, true) => Severity::Critical,
-            (false, false) => Severity::Warning,
-        };
-        let (flag, environment) = (&row.flag, &row.environment);
-        let title = match (done, verdict.standing) {
-            (Some(_), _) if next.act == Act::PutBack => {
-                format!("{flag} was put back in {environment}")
-            }
-            (Some(_), _) if next.act == Act::Freeze => {
-                format!("Automation is frozen in {environment}")
-            }
-            (Some(_), _) => format!("A guard of {flag} acted in {environment}"),
-            (None, Standing::Bad) => format!("{flag} does harm in {environment}"),
-            (None, Standing::Warn) => format!("{flag} may do harm in {environment}"),
-            (None, Standing::NoData { .. }) => {
-                format!("Nothing is known of {flag} in {environment}")
-            }
-            (None, Standing::SampleRatio) => format!("{flag} is counted wrongly in {environment}"),
-            (None, Standing::NotThisFlag) => {
-                format!("{environment} fails, and not because of {flag}")
-            }
-            (None, _) => format!("{flag} is all right again in {environment}"),
-        };
-        let text = match done {
-            Some(done) => format!("{} {done}", next.words),
-            None => next.words.clone(),
-        };
-        let id = self.ids.next("msg");
-        let message = Message {
-            event: "guard.changed".to_owned(),
-            title,
-            text,
-            severity,
-            facts: vec![
-                ("Environment".to_owned(), environment.clone()),
-                ("Flag".to_owned(), flag.clone()),
-            ],
-            team_links: vec![(
-                "Look at the evidence".to_owned(),
-                format!("{}/ui/{environment}/guards/{}", self.public_url, row.id),
-            )],
-            thread: Some(format!("guard:{}:{}", row.id, row.since)),
-            is_over,
-            data: json!({"guard": row.id, "flag": flag, "environment": environment, "verdict": verdict,
-                "act": act_word(&next.act)}),
-            at: self.clock.now(),
-            ..Message::default()
-        };
-        Some(NewMessage {
-            id,
-            topic: Topic::Alerts.word().to_owned(),
-            body: json!({"said": message}),
-            incident_id: None,
-            run_id: None,
-            dedupe_key: None,
-            to: Recipients::Everyone { channels: Vec::new(), subscribers: None },
-        })
-    }
-
-    /// Makes a rollout's next move, and keeps it.
-    async fn move_rollout(
-        &self,
-        row: &RolloutRow,
-        guarded: &BTreeMap<String, (Verdict, Next)>,
-        now: Millis,
-    ) -> Result<(), AppError> {
-        let kept = kept_of(row)?;
-        let plan = kept.plan();
-        let mut state = state_of(row);
-        let mut acted = false;
-        let mut users = u64::MAX;
-        let mut guards = Vec::new();
-        if let Some(id) = &row.guard {
-            match guarded.get(id) {
-                Some((verdict, next)) => {
-                    users = verdict.treated;
-                    acted = next.act == Act::PutBack;
-                    guards.push(Guarded { verdict, next });
-                }
-                // Not looked at yet, disarmed by a person, or it has acted: nothing goes up unwatched.
-                None => {
-                    let guard = self.store.get_guard(id).await?;
-                    return self.rest_rollout(row, &guard.phase, now).await;
-                }
-            }
-        }
-        let rule = kept.rule.as_deref();
-        let by = Who::with_role(&format!("rollout:{}", row.id), Role::Operator);
-        let share = self.current_share(&row.environment, &row.flag, rule).await?;
-        let expected = state.step.and_then(|step| kept.steps.get(step)).map(|step| step.percent);
-        let touched = expected.is_some_and(|expected| share != Some(expected));
-        if touched && state.phase == Phase::Running && !acted {
-            // Somebody changed the flag by hand: nothing goes up over their head.
-            if let Ok(paused) = state.command(&plan, Command::Pause, now) {
-                state = paused;
-                let why = "Somebody changed the flag, so that the rollout is paused.".to_owned();
-                let made = Move::Wait { why, until: None };
-                return self.keep_rollout(row, &state, &made, Some("pause"), &by).await;
-            }
-        }
-        let made = next_move(&plan, &state, &guards, users, now);
-        let mut word = None;
-        match &made {
-            Move::Raise { percent } => {
-                let step = state.step.map_or(1, |step| step + 2);
-                let reason = format!(
-                    "step {step} of {} of a rollout by {}",
-                    plan.steps.len(),
-                    row.created_by
-                );
-                self.raise_flag(&by, &row.environment, &row.flag, (rule, *percent), &reason)
-                    .await?;
-                word = Some("raise");
-            }
-            Move::PutBack { why } => {
-                let settings = GuardSettings {
-                    rule: kept.rule.clone(),
-                    back_to: kept.before,
-                    ..GuardSettings::of(&row.flag)
-                };
-                self.put_flag_back(&by, &row.environment, &settings, why).await?;
-                word = Some("put_back");
-            }
-            Move::Done => word = Some("done"),
-            Move::Wait { .. } | Move::AskApproval { .. } | Move::Hold { .. } => {}
-        }
-        let after = state.after(&made, now);
-        if word.is_none() && after == state && row.next == Some(json!(made)) {
-            return Ok(());
-        }
-        self.keep_rollout(row, &after, &made, word, &by).await
-    }
-
-    async fn rest_rollout(
-        &self,
-        row: &RolloutRow,
-        phase: &str,
-        now: Millis,
-    ) -> Result<(), AppError> {
-        let by = Who::with_role(&format!("rollout:{}", row.id), Role::Operator);
-        let state = state_of(row);
-        let made = match phase {
-            "acted" => {
-                Move::PutBack { why: "Its guard found harm and put the flag back.".to_owned() }
-            }
-            "resting" => {
-                Move::Hold { why: "Its guard rests; nothing goes up unwatched.".to_owned() }
-            }
-            // Armed, and looked at for the first time in a moment.
-            _ if state.phase != Phase::Aborting => return Ok(()),
-            _ => Move::PutBack { why: "Somebody aborted the rollout.".to_owned() },
-        };
-        let kept = kept_of(row)?;
-        if let Move::PutBack { why } = &made {
-            let settings = GuardSettings {
-                rule: kept.rule.clone(),
-                back_to: kept.before,
-                ..GuardSettings::of(&row.flag)
-            };
-            self.put_flag_back(&by, &row.environment, &settings, why).await?;
-        }
-        if row.next == Some(json!(made)) {
-            return Ok(());
-        }
-        let word = matches!(made, Move::PutBack { .. }).then_some("put_back");
-        self.keep_rollout(row, &state.after(&made, now), &made, word, &by).await
-    }
-
-    async fn keep_rollout(
-        &self,
-        row: &RolloutRow,
-        state: &switchback_watch::rollout::RolloutState,
-        made: &Move,
-        word: Option<&str>,
-        by: &Who,
-    ) -> Result<(), AppError> {
-        let now = self.clock.now();
-        let ended = matches!(state.phase, Phase::Done | Phase::PutBack);
-        let kept = RolloutRow {
-            phase: phase_word(state.phase).to_owned(),
-            state: json!(state),
-            next: Some(json!(made)),
-            ended_at: ended.then_some(now),
-            ..row.clone()
-        };
-        let stamp = self.stamp(by, "");
-        let asks = matches!(made, Move::AskApproval { .. } | Move::Hold { .. });
-        let is_news = asks && row.next.as_ref().map(kind_of) != Some(kind_of(&json!(made)));
-        let message = (is_news || matches!(word, Some("put_back" | "done" | "pause")))
-            .then(|| self.rollout_message(&kept, made));
-        self.store
-            .save_rollout(&kept, word.map(|word| (word, &stamp)), message.as_ref(), now)
-            .await
-            .map_err(|error| match error {
-                StoreError::Stale { current } => AppError::Conflict { current },
-                error => error.into(),
-            })
-    }
-
-    fn rollout_message(&self, row: &RolloutRow, made: &Move) -> NewMessage {
-        let (flag, environment) = (&row.flag, &row.environment);
-        let (title, text, severity) = match made {
-            Move::Done => {
-                (format!("{flag} is rolled out in {environment}"), String::new(), Severity::Info)
-            }
-            Move::PutBack { why } => (
-                format!("The rollout of {flag} in {environment} ended: put back"),
-                why.clone(),
-                Severity::Warning,
-            ),
-            Move::AskApproval { percent, .. } => (
-                format!("{flag} in {environment} waits for a yes"),
-                format!("Somebody must agree to {percent} %."),
-                Severity::Info,
-            ),
-            Move::Hold { why } | Move::Wait { why, .. } => (
-                format!("The rollout of {flag} in {environment} stands still"),
-                why.clone(),
-                Severity::Warning,
-            ),
-            Move::Raise { percent } => (
-                format!("{flag} in {environment} is at {percent} %"),
-                String::new(),
-                Severity::Info,
-            ),
-        };
-        let message = Message {
-            event: "rollout.changed".to_owned(),
-            title,
-            text,
-            severity,
-            facts: vec![
-                ("Environment".to_owned(), environment.clone()),
-                ("Flag".to_owned(), flag.clone()),
-            ],
-            team_links: vec![(
-                "Open the flag".to_owned(),
-                format!("{}/ui/{environment}/flags/{flag}", self.public_url),
-            )],
-            data: json!({"rollout": row.id, "flag": flag, "environment": environment, "move": made}),
-            at: self.clock.now(),
-            ..Message::default()
-        };
-        NewMessage {
-            id: self.ids.next("msg"),
-            topic: Topic::Alerts.word().to_owned(),
-            body: json!({"said": message}),
-            incident_id: None,
-            run_id: None,
-            dedupe_key: None,
-            to: Recipients::Everyone { channels: Vec::new(), subscribers: None },
-        }
-    }
 }
 
 impl Watched {
@@ -687,7 +442,16 @@ impl Watched {
         let state = GuardState::read(&text, &guard, row.since);
         // Only who saw them all can tell who is new.
         let users = row.state.is_none().then(HashSet::new);
-        Self { saved_at: row.seen_until, row, settings, guard, state, verdict: None, users }
+        Self {
+            saved_at: row.seen_until,
+            row,
+            settings,
+            guard,
+            state,
+            verdict: None,
+            users,
+            failed: HashMap::new(),
+        }
     }
 
     /// New users of a tick, while all of them fit in memory.
@@ -713,21 +477,4 @@ fn point(verdict: &Verdict) -> serde_json::Value {
         "evidence": verdict.evidence, "bound": verdict.bound, "standing": verdict.standing.word(),
         "treated": verdict.treated, "control": verdict.control, "ratio": verdict.ratio,
     })
-}
-
-/// The word of a value that is a text, or an object with one key.
-fn kind_of(value: &serde_json::Value) -> String {
-    let key = value.as_object().and_then(|object| object.keys().next()).map(String::as_str);
-    value.as_str().or(key).unwrap_or_default().to_owned()
-}
-
-fn act_word(act: &Act) -> &'static str {
-    match act {
-        Act::Nothing => "nothing",
-        Act::Warn => "warn",
-        Act::Hold => "hold",
-        Act::PutBack => "put_back",
-        Act::RunPlaybook { .. } => "run_playbook",
-        Act::Freeze => "freeze",
-    }
 }

@@ -1,5 +1,7 @@
 //! Guards: made, armed, tried on the past, and what they found. What they do by themselves is in [`super::evaluator`].
 
+use std::collections::{HashMap, HashSet};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -348,11 +350,11 @@ impl App {
         let now = self.clock.now();
         if armed {
             self.check_guard(&row.environment, &settings_of(&row)?).await?;
-            row.phase = "armed".to_owned();
+            "armed".clone_into(&mut row.phase);
             (row.state, row.verdict) = (None, None);
             (row.since, row.seen_until, row.standing_since) = (now, now, now);
         } else {
-            row.phase = "resting".to_owned();
+            "resting".clone_into(&mut row.phase);
         }
         let action = if armed { "arm" } else { "disarm" };
         let beside = GuardBeside { log: Some((action, &by)), at: now, ..GuardBeside::default() };
@@ -396,6 +398,7 @@ impl App {
         let until = self.clock.now() / TICK_MS * TICK_MS;
         let mut samples = Vec::new();
         let mut all = switchback_watch::grid::Tick::default();
+        let mut failed: HashMap<Metric, HashSet<u64>> = HashMap::new();
         let mut at = until - hours * 3_600_000;
         while at < until {
             // A minute at a time: a week of events does not fit in memory.
@@ -410,7 +413,8 @@ impl App {
                 let ticked = Ticked::of(&rows);
                 let flags = ticked.by_flag();
                 let readings = settings.metrics.iter().map(|metric| {
-                    let tick = flags.tick(&settings.flag, &settings.treated, *metric);
+                    let failed = failed.entry(*metric).or_default();
+                    let tick = flags.tick(&settings.flag, &settings.treated, *metric, failed);
                     all = all.plus(&tick);
                     Reading { tick: Some(tick), usual: None }
                 });

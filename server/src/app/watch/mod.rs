@@ -1,5 +1,6 @@
 //! The watch: what apps report of their users' logins, and what it says about the changes that were made.
 
+mod climb;
 mod evaluator;
 pub mod events;
 mod exposure;
@@ -7,6 +8,7 @@ pub mod figures;
 pub mod guards;
 pub mod rollouts;
 mod ticks;
+mod words;
 
 pub use events::{EventsTaken, Intake};
 pub use ticks::Metric;

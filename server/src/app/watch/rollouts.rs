@@ -60,12 +60,24 @@ pub struct RolloutDraft {
     #[serde(default = "usual_steps")]
     pub steps: Vec<RolloutStep>,
     /// What watches it: logins, putting the flag back, when not given. `null`: nothing does.
-    #[serde(default = "guarded")]
-    pub guard: Option<GuardSettings>,
+    #[serde(default = "Guarding::default")]
+    pub guard: Guarding,
 }
 
-fn guarded() -> Option<GuardSettings> {
-    Some(GuardSettings::of(""))
+/// What watches a rollout.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Guarding {
+    /// This; its flag, its rule and the share to go back to are the rollout's.
+    By(Box<GuardSettings>),
+    /// Nothing.
+    Nobody,
+}
+
+impl Default for Guarding {
+    fn default() -> Self {
+        Self::By(Box::new(GuardSettings::of("")))
+    }
 }
 
 /// The steps that are taken when none are named.
@@ -259,17 +271,17 @@ impl App {
             return Err(AppError::invalid("steps[0].percent", message));
         }
         let guard = match guard {
-            Some(settings) => {
+            Guarding::By(settings) => {
                 let settings = GuardSettings {
                     flag: flag.clone(),
                     rule: rule.clone(),
                     back_to: before,
-                    ..settings
+                    ..*settings
                 };
                 // Arming one with a rollout needs no more than the rollout itself.
                 Some(self.new_guard(who, environment, &settings).await?)
             }
-            None => None,
+            Guarding::Nobody => None,
         };
         let now = self.clock.now();
         let row = RolloutRow {
@@ -314,7 +326,7 @@ impl App {
         let state = state_of(&row)
             .command(&plan, command, now)
             .map_err(|refusal| AppError::Refused(refusal.to_string()))?;
-        row.phase = phase_word(state.phase).to_owned();
+        phase_word(state.phase).clone_into(&mut row.phase);
         row.state = json!(state);
         row.next = None;
         let word = match command {

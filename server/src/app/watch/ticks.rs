@@ -1,6 +1,6 @@
 //! From the events of five seconds to what guards compare: distinct users by arm, and how many of them failed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher as _;
 
 use foldhash::quality::FixedState;
@@ -80,15 +80,15 @@ pub struct Ticked {
 impl Ticked {
     /// Reads what arrived in a tick.
     pub fn of(events: &[AuthEventRow]) -> Self {
-        let hasher = FixedState::with_seed(7);
         let mut ticked = Self { variants: Vec::new(), attempts: Vec::new() };
         for event in events {
             let Some((metric, failed)) = attempt(&event.kind) else { continue };
             let Some(variants) = &event.variants else { continue };
             let Ok(variants) = serde_json::from_str(variants) else { continue };
             let name = event.user_key.as_ref().or(event.session_id.as_ref()).unwrap_or(&event.id);
+            let user = user_of(name);
             ticked.variants.push(variants);
-            ticked.attempts.push((hasher.hash_one(name), metric, failed));
+            ticked.attempts.push((user, metric, failed));
         }
         ticked
     }
@@ -110,25 +110,37 @@ impl Ticked {
 pub struct Flags<'e>(HashMap<&'e str, Vec<Attempt<'e>>>);
 
 impl Flags<'_> {
-    /// Distinct users by arm, and the users of each arm.
-    pub fn tick(&self, flag: &str, treated: &str, metric: Metric) -> Tick {
+    /// Distinct users by arm, and how many of them failed. Those who failed before are left out: a user who goes on
+    /// failing is one fact, however often they try (`docs/statistics.md`, "Users, not requests").
+    pub fn tick(
+        &self,
+        flag: &str,
+        treated: &str,
+        metric: Metric,
+        failed_before: &mut HashSet<u64>,
+    ) -> Tick {
         let mut users: HashMap<u64, Seen> = HashMap::new();
         let attempts = self.0.get(flag).map(Vec::as_slice).unwrap_or_default();
-        for one in attempts.iter().filter(|one| one.metric == metric) {
+        let is_meant =
+            |one: &&Attempt<'_>| one.metric == metric && !failed_before.contains(&one.user);
+        for one in attempts.iter().filter(is_meant) {
             let seen = users.entry(one.user).or_default();
             // Someone who moved between arms within five seconds counts where they ended.
             seen.is_treated = one.variant == treated;
             seen.failed |= one.failed;
         }
         let mut tick = Tick::default();
-        for seen in users.values() {
+        for (user, seen) in users {
             let (all, bad) = if seen.is_treated {
                 (&mut tick.treated, &mut tick.treated_bad)
             } else {
                 (&mut tick.control, &mut tick.control_bad)
             };
             *all += 1;
-            *bad += u64::from(seen.failed);
+            if seen.failed {
+                *bad += 1;
+                failed_before.insert(user);
+            }
         }
         tick
     }
@@ -138,6 +150,11 @@ impl Flags<'_> {
         let attempts = self.0.get(flag).map(Vec::as_slice).unwrap_or_default();
         attempts.iter().map(move |one| (one.user, one.variant == treated))
     }
+}
+
+/// A user as ticks know them: of their key, else of their session, else of the event.
+pub fn user_of(name: &str) -> u64 {
+    FixedState::with_seed(7).hash_one(name)
 }
 
 fn attempt(kind: &str) -> Option<(Metric, bool)> {
@@ -190,10 +207,13 @@ mod tests {
         let ticked = Ticked::of(&events);
         let flags = ticked.by_flag();
 
-        let tick = flags.tick("new_login", "on", Metric::Login);
+        let mut failed = HashSet::new();
+        let tick = flags.tick("new_login", "on", Metric::Login, &mut failed);
+        let again = flags.tick("new_login", "on", Metric::Login, &mut failed);
 
         assert_eq!(tick, Tick { treated: 1, treated_bad: 1, control: 1, control_bad: 0 });
-        assert_eq!(flags.tick("other", "on", Metric::Login), Tick::default());
-        assert_eq!(flags.tick("new_login", "on", Metric::Refresh).control, 1);
+        assert_eq!(again, Tick { treated: 0, treated_bad: 0, control: 1, control_bad: 0 });
+        assert_eq!(flags.tick("other", "on", Metric::Login, &mut failed), Tick::default());
+        assert_eq!(flags.tick("new_login", "on", Metric::Refresh, &mut HashSet::new()).control, 1);
     }
 }

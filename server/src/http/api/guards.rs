@@ -33,7 +33,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "How long a threefold harm would take to see at each step, by the traffic of the last hour." body ForecastBody => Vec<StepForecast>;
         get "/api/v1/rollouts/{rollout}" get_rollout "A rollout." => RolloutView;
         post "/api/v1/rollouts/{rollout}/commands" steer_rollout "Pause, resume, skip, abort, or agree to a step." body SteerBody => RolloutView;
-        get "/api/v1/environments/{environment}/acts" list_acts "What happened by itself in the last 30 days, and whether a freeze holds." => Acts;
+        get "/api/v1/environments/{environment}/acts" list_acts "What happened by itself in the last 30 days, and whether a freeze holds." => Happened;
         delete "/api/v1/environments/{environment}/freeze" end_freeze "Let things happen by themselves again.", query ReasonQuery;
     }
 }
@@ -115,7 +115,7 @@ struct SteerBody {
 
 /// What happened by itself.
 #[derive(Serialize, JsonSchema)]
-struct Acts {
+struct Happened {
     /// The newest first.
     acts: Vec<ActRow>,
     /// Since when nothing does any more, in UTC milliseconds.
@@ -237,10 +237,10 @@ async fn steer_rollout(
     Ok(Json(app.steer_rollout(&caller.0, &path, command, &body.reason).await?))
 }
 
-async fn list_acts(app: Data<State>, caller: Caller, path: Path<String>) -> Answer<Acts> {
+async fn list_acts(app: Data<State>, caller: Caller, path: Path<String>) -> Answer<Happened> {
     let (acts, freeze) = app.list_acts(&caller.0, &path).await?;
     let (frozen_since, frozen_because) = freeze.unzip();
-    Ok(Json(Acts { acts, frozen_since, frozen_because }))
+    Ok(Json(Happened { acts, frozen_since, frozen_because }))
 }
 
 async fn end_freeze(

@@ -7,6 +7,7 @@ mod automation;
 mod backups;
 mod bulk;
 mod channels;
+mod charts;
 mod clients;
 mod compare;
 mod components;
@@ -23,6 +24,7 @@ mod flag;
 mod flag_tabs;
 mod flags;
 mod frame;
+mod guards;
 mod home;
 mod incident;
 mod incidents;
@@ -49,6 +51,7 @@ mod subscribers;
 mod templates;
 mod timeline;
 mod visit;
+mod watch;
 pub(crate) mod words;
 
 use actix_web::middleware::from_fn;
@@ -83,6 +86,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route("/theme", post().to(home::theme))
                 .route("/parts/{environment}/convergence", get().to(live::convergence))
                 .route("/parts/{environment}/pulse", get().to(live::pulse))
+                .route("/parts/{environment}/heat", get().to(watch::heat))
                 .route("/parts/runs/{run}", get().to(run::part))
                 .configure(settings_routes)
                 .service(web::scope("/{environment}").configure(environment_routes))
@@ -160,6 +164,13 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/segments/{segment}/delete", post().to(segments::delete))
         .route("/clients", get().to(clients::page))
         .route("/clients/{client}", get().to(clients::one))
+        .route("/watch", get().to(watch::page))
+        .route("/guards", post().to(guards::make))
+        .route("/guards/{guard}", get().to(guards::page))
+        .route("/guards/{guard}", post().to(guards::steer))
+        .route("/rollouts", post().to(guards::start))
+        .route("/rollouts/{rollout}", post().to(guards::steer_rollout))
+        .route("/freeze", post().to(guards::thaw))
         .route("/playbooks", get().to(playbooks::page))
         .route("/playbooks/{playbook}", get().to(playbooks::one))
         .route("/playbooks/{playbook}", post().to(playbooks::start))

@@ -253,6 +253,8 @@ pub fn actor(name: &str) -> String {
         Some(("webhook", name)) => format!("“{name}” (webhook)"),
         Some(("probe", name)) => format!("the probe “{name}”"),
         Some(("run", _)) => "a run".to_owned(),
+        Some(("guard", _)) => "a guard".to_owned(),
+        Some(("rollout", _)) => "a rollout".to_owned(),
         _ => name.to_owned(),
     }
 }
