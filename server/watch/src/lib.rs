@@ -15,6 +15,7 @@ pub mod guard;
 pub mod histogram;
 pub mod hour_of_week;
 mod maths;
+pub mod once;
 pub mod ratio;
 pub mod rehearsal;
 pub mod rollout;
