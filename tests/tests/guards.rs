@@ -142,6 +142,7 @@ on_both! {
     async fn a_rollout_climbs_while_its_users_are_well(backend: Backend) {
         let server = Server::start(&backend);
         let api = server.api();
+        set_share(&api, 1).await;
         let app = App::start(&server).await;
         let steps = json!([
             {"percent": 20, "soak_minutes": 0, "min_users": 10},
@@ -188,4 +189,32 @@ on_both! {
         eventually("it is put back", async || (api.get(&path).await["phase"] == "put_back").then_some(())).await;
         assert_eq!(share(&api).await, 1);
     }
+}
+
+#[test]
+fn guards_are_tried_on_files() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |path: &std::path::Path| {
+        let program = switchback_tests::server::program();
+        std::process::Command::new(program).args(["test", "guards"]).arg(path).output().unwrap()
+    };
+
+    let good = run(&root.join("examples/guards"));
+    let healthy = std::fs::read_to_string(root.join("examples/guards/healthy-week.yaml")).unwrap();
+    std::fs::write(
+        folder.path().join("wrong.yaml"),
+        healthy.replace("never: [bad]", "reaches: bad, within: 1m"),
+    )
+    .unwrap();
+    let wrong = run(folder.path());
+    std::fs::write(folder.path().join("wrong.yaml"), healthy.replace("users:", "usrs:")).unwrap();
+    let unread = run(folder.path());
+
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(good.status.success(), "{} {}", text(&good.stdout), text(&good.stderr));
+    assert_eq!(text(&good.stdout).matches("as expected").count(), 3, "{}", text(&good.stdout));
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stdout));
+    assert_eq!(unread.status.code(), Some(2));
+    assert!(text(&unread.stderr).contains("usrs"), "{}", text(&unread.stderr));
 }

@@ -1,9 +1,12 @@
 //! Auth events as apps send them: kept once, counted by what their users had, refused by name, never lost.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use switchback_tests::server::EVENTS;
-use switchback_tests::{Api, Server, on_both};
+use switchback_sdk::{AuthEvent, AuthEventKind, Context, Switchback};
+use switchback_tests::server::{EVENTS, SERVER};
+use switchback_tests::{Api, Server, eventually, on_both};
 
 const SUMMARY: &str = "/api/v1/environments/production/auth-summary";
 
@@ -126,6 +129,26 @@ on_both! {
             let answer = app.send(Method::GET, path, None).await;
             assert!(answer.status.is_client_error(), "an events token opens nothing else: {path} {}", answer.status);
         }
+    }
+
+    async fn the_sdk_tells_and_never_waits(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let sdk = Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap();
+        for n in 0..250 {
+            let context = Context::new().user_id(format!("user{n}")).platform("ios");
+            let kind = if n % 5 == 0 { AuthEventKind::LoginFailure } else { AuthEventKind::LoginSuccess };
+            sdk.auth_event(AuthEvent::new(kind, &context).latency(Duration::from_millis(30)));
+        }
+
+        let summary = eventually("all events are kept", async || {
+            let seen = api.get(SUMMARY).await;
+            (seen["logins"]["good"] == 200).then_some(seen)
+        }).await;
+
+        assert_eq!((&summary["logins"]["bad"], &summary["login_ms"]["n"]), (&json!(50), &json!(200)));
+        assert_eq!(summary["sources"][0]["source"], "sdk:shop");
+        assert_eq!(sdk.status().dropped_events, 0);
     }
 
     async fn nobody_reporting_is_not_nought(backend: Backend) {

@@ -4,6 +4,7 @@
 //! and relays all decide with this crate.
 #![warn(missing_docs)]
 
+mod auth_event;
 mod bucket;
 mod constraint;
 pub mod context;
@@ -17,6 +18,7 @@ pub mod validate;
 mod version;
 pub mod wire;
 
+pub use auth_event::AuthEventKind;
 pub use bucket::{SLOTS, slot, variant_point};
 pub use constraint::REGEX_SIZE_BYTES_MAX;
 pub use context::{Context, ContextBody, Moment, Property};

@@ -80,7 +80,15 @@ pub enum ClientFrame {
         /// One row per flag and outcome; at most [`REPORT_ROWS_MAX`].
         counts: Vec<Count>,
     },
+    /// Auth events, as `POST /api/v1/auth-events` takes them; at most [`EVENTS_MAX`]. From server tokens only.
+    Events {
+        /// One object for each.
+        events: Vec<Value>,
+    },
 }
+
+/// Events that one `events` frame may hold; a client splits larger batches.
+pub const EVENTS_MAX: usize = 100;
 
 /// Rows that one `report` frame may hold; a client splits larger batches.
 pub const REPORT_ROWS_MAX: usize = 500;

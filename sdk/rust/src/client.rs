@@ -11,6 +11,7 @@ use switchback_core::wire::Notice;
 use switchback_core::{AuthMode, Context, Evaluation, Explanation, FlagIndex};
 use tokio::sync::watch;
 
+use crate::auth_events::AuthEvent;
 use crate::builder::Builder;
 use crate::shared::{Shared, State, Status};
 use crate::subscription::{Change, Changes, Impression, Impressions, Notices, Subscription};
@@ -186,6 +187,12 @@ impl Switchback {
                 each(&impression);
             }
         })
+    }
+
+    /// Tells the server what happened to a user's login. Never waits: events are kept in memory, 10,000 at most, and sent
+    /// about once a second. See [`Status::dropped_events`].
+    pub fn auth_event(&self, event: AuthEvent) {
+        self.shared.auth_events.add(event, &self.shared.run);
     }
 
     /// How the client is doing.

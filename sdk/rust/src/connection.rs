@@ -27,6 +27,8 @@ const REFUSED_RETRY: Duration = Duration::from_mins(1);
 const REVOKED_RETRY: Duration = Duration::from_mins(5);
 /// The longest time that a server may send its clients away for, in milliseconds.
 const GOODBYE_MS_MAX: u64 = 60 * 60 * 1000;
+/// How often auth events are sent.
+const EVENTS_EVERY: Duration = Duration::from_secs(1);
 /// How often the time of the last word from the server is noted on disk.
 const CONFIRM_EVERY: Duration = Duration::from_mins(1);
 
@@ -157,6 +159,8 @@ impl Task {
         let Timing { report_every, silence } = self.connection.timing;
         let mut reports = interval(report_every);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut events = interval(EVENTS_EVERY);
+        events.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = self.connection.stop.clone();
         let mut deadline = Instant::now() + silence;
         loop {
@@ -171,11 +175,13 @@ impl Task {
                     }
                 },
                 _ = reports.tick() => self.report(&mut socket).await,
+                _ = events.tick() => self.send_events(&mut socket).await,
                 () = stopped(&mut stop) => Err(End::Stopped),
             };
             if let Err(end) = answer {
                 if matches!(end, End::Stopped) {
-                    self.report(&mut socket).await.ok(); // the last one, if the server is there
+                    self.send_events(&mut socket).await.ok(); // the last ones, if the server is there
+                    self.report(&mut socket).await.ok();
                 }
                 timeout(SEND_TIMEOUT / 10, socket.close(None)).await.ok();
                 return end;
@@ -242,6 +248,23 @@ impl Task {
         let Some((epoch, revision)) = self.connection.follower.position() else { return Ok(()) };
         self.has_acked = true;
         send(socket, &ClientFrame::Ack { epoch: epoch.to_owned(), revision }).await
+    }
+
+    /// Sends the auth events that wait.
+    async fn send_events(&mut self, socket: &mut Socket) -> Result<(), End> {
+        loop {
+            let waiting = &self.connection.shared.auth_events;
+            let batch = waiting.take_batch();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let frame = ClientFrame::Events { events: batch };
+            let sent = send(socket, &frame).await;
+            if let (Err(_), ClientFrame::Events { events }) = (&sent, frame) {
+                waiting.put_back(events);
+            }
+            sent?;
+        }
     }
 
     /// Sends what was counted since the last report.

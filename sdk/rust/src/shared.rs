@@ -8,6 +8,7 @@ use switchback_core::wire::Notice;
 use switchback_core::{Context, Evaluation, FlagIndex, Moment, Ruleset};
 use tokio::sync::{broadcast, watch};
 
+use crate::auth_events::Waiting;
 use crate::clock::{Clock, now_ms};
 use crate::counts::Counters;
 use crate::subscription::{Change, Impression};
@@ -49,6 +50,8 @@ pub struct Status {
     pub last_error: Option<String>,
     /// Evaluation counts that were dropped while the server was away for long.
     pub dropped_counts: u64,
+    /// Auth events that were dropped while the server was away for long.
+    pub dropped_events: u64,
 }
 
 /// The progress that waiting callers look at.
@@ -93,15 +96,22 @@ pub(crate) struct Shared {
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) changes: broadcast::Sender<Arc<Change>>,
     pub(crate) notices: broadcast::Sender<Arc<Notice>>,
+    /// Auth events on their way.
+    pub(crate) auth_events: Waiting,
+    /// Tells this client from every other.
+    pub(crate) run: String,
     /// Made when the first listener comes: most apps have none.
     impressions: OnceLock<broadcast::Sender<Arc<Impression>>>,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
+        let clock = Clock::new();
         Self {
             state: ArcSwap::from_pointee(State::default()),
-            clock: Clock::new(),
+            auth_events: Waiting::default(),
+            run: format!("{:08x}{:08x}", clock.draw(), clock.draw()),
+            clock,
             progress: watch::Sender::new(Progress::default()),
             changes: broadcast::Sender::new(NEWS_MAX),
             notices: broadcast::Sender::new(NEWS_MAX),

@@ -2,6 +2,7 @@
 //! whose customers' phones show what each of them gets. Everything goes when it ends.
 
 mod fleet;
+mod logins;
 mod storefront;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use switchback_core::model::{FlagKind, FlagState, Percent};
 use super::serve::{self, Signals};
 use super::{Failure, Outcome, say};
 use crate::app::flags::{FlagDraft, everybody};
+use crate::app::watch::guards::GuardSettings;
 use crate::app::{App, Who, ids};
 use crate::config::{Config, Init};
 
@@ -57,15 +59,20 @@ async fn demo(clients: usize, listen: Option<String>) -> Outcome {
     prepare(&app).await?;
 
     let fleet = fleet::Fleet::new(app.public_url.clone(), secrets.sdk.clone());
-    let shop = storefront::open(fleet.clone())?;
+    let switch = logins::Switch::default();
+    let shop = storefront::open(fleet.clone(), switch.clone())?;
+    logins::past(&app).await?;
+    guard(&app).await?;
     print(&app.public_url, &shop.url, &secrets, clients);
 
     let handles = [server.handle(), shop.server.handle()];
     let growing = tokio::spawn(fleet.clone().grow(clients));
+    let coming = tokio::spawn(logins::go_on(Arc::clone(&app), switch));
     let end = async {
         signals.wait().await;
         say("Ending.");
         growing.abort();
+        coming.abort();
         let _ = tokio::time::timeout(END_WITHIN, fleet.end()).await;
         serve::end(&app).await;
         for handle in handles {
@@ -115,6 +122,7 @@ async fn prepare(app: &Arc<App>) -> Outcome {
     app.set_flag_rollout(&who, ENVIRONMENT, "auth_rollout", most, reason).await?;
     for (key, kind, description, percent) in [
         ("new_checkout", FlagKind::Release, "The checkout with one page.", share(25_000)?),
+        (logins::FLAG, FlagKind::Release, "The login with a signed token.", share(25_000)?),
         (
             "express_delivery",
             FlagKind::Operational,
@@ -140,6 +148,13 @@ async fn prepare(app: &Arc<App>) -> Outcome {
     Ok(())
 }
 
+/// Lets a guard watch the new login.
+async fn guard(app: &Arc<App>) -> Outcome {
+    let settings = GuardSettings::of(logins::FLAG);
+    app.create_guard(&Who::system(), ENVIRONMENT, settings, "the new login is being tried").await?;
+    Ok(())
+}
+
 fn print(console: &str, shop: &str, secrets: &Secrets, clients: usize) {
     let Secrets { password, api, .. } = secrets;
     // As it was called, so that the lines can be pasted into the same shell.
@@ -158,7 +173,9 @@ Look at the shop, and then
      {own} playbook run auth-rollback {target} --env production --reason 'sign-in is broken'
   2. bring sign-in back, share by share:
      {own} playbook run auth-restore {target} --env production --reason 'sign-in is repaired' --input soak=2s
-  3. see who was told what, and prove that nobody changed the log:
+  3. break the new login, with the switch below the phones, and watch it being put back by itself within two minutes:
+     {console}/ui/{ENVIRONMENT}/watch
+  4. see who was told what, and prove that nobody changed the log:
      {own} log verify {target}
 "
     ));

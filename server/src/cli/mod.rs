@@ -26,6 +26,7 @@ mod status_export;
 mod tell;
 mod token;
 mod waiting;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -142,6 +143,25 @@ enum Command {
         target: Target,
         #[command(subcommand)]
         command: source::Command,
+    },
+    /// What watches a flag's users, and puts it back when they fail more than the others.
+    Guard {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: watch::GuardCommand,
+    },
+    /// Raise a flag in steps, as long as its users are well.
+    Rollout {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: watch::RolloutCommand,
+    },
+    /// Try guards on made-up or recorded series, such as in CI; no server is needed.
+    Test {
+        #[command(subcommand)]
+        command: watch::TestCommand,
     },
     /// Components of the status page and their groups.
     Component {
@@ -332,6 +352,13 @@ fn run(cli: Cli) -> Outcome {
         Some(Command::Channel { target, command }) => {
             in_runtime(tell::channel(target.client(&variables)?, command))
         }
+        Some(Command::Guard { target, command }) => {
+            in_runtime(watch::guard(target.client(&variables)?, command))
+        }
+        Some(Command::Rollout { target, command }) => {
+            in_runtime(watch::rollout(target.client(&variables)?, command))
+        }
+        Some(Command::Test { command }) => watch::test(&command),
         Some(Command::Message { target, command }) => {
             in_runtime(tell::message(target.client(&variables)?, command))
         }

@@ -18,9 +18,10 @@ use actix_ws::{
 };
 use bytestring::ByteString;
 use futures_util::{FutureExt as _, StreamExt as _};
+use serde_json::Value;
 use switchback_core::Context;
 use switchback_core::model::{Document, Millis, Revision};
-use switchback_core::wire::{ClientFrame, Hello, ServerFrame};
+use switchback_core::wire::{ClientFrame, EVENTS_MAX, Hello, ServerFrame};
 use switchback_store::{TokenKind, TokenRow};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
@@ -384,12 +385,22 @@ impl Stream {
                 let total = self.app.on_report(&self.member.feed.environment, &counts, known);
                 self.member.client.on_evaluations(total);
             }
+            ClientFrame::Events { events } => self.on_events(events),
             ClientFrame::Hello(hello) => {
                 if let Some(context) = &mut self.context {
                     **context = hello.context.unwrap_or_default(); // the user signed in or out
                     self.start_over();
                 }
             }
+        }
+    }
+
+    /// Hands auth events on. The client has let go of them: they are tried again here, for a while.
+    fn on_events(&self, events: Vec<Value>) {
+        if self.context.is_none() && events.len() <= EVENTS_MAX {
+            let (app, environment) = (Arc::clone(&self.app), self.member.feed.environment.clone());
+            let source = format!("sdk:{}", self.member.client.app);
+            tokio::spawn(async move { app.keep_auth_events(&environment, &source, events).await });
         }
     }
 

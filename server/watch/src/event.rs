@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+pub use switchback_core::AuthEventKind as EventKind;
 use switchback_core::model::Millis;
 
 /// Events in one batch at most.
@@ -23,75 +24,6 @@ pub const WORD_CHARS_MAX: usize = 100;
 pub const LATENCY_MS_MAX: f64 = 3_600_000.0;
 /// Flags of which one event may name the variant.
 pub const VARIANTS_MAX: usize = 50;
-
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $word:literal),+ $(,)?) => {
-        /// What happened. The vocabulary is closed: an importer maps other systems' names to it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum EventKind { $($(#[$doc])* $name),+ }
-
-        impl EventKind {
-            /// Every kind, in the order of this file.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
-            /// Its name in the API, in rules and in the database.
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$name => $word),+ }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// A login that worked.
-    LoginSuccess = "login_success",
-    /// A login that did not.
-    LoginFailure = "login_failure",
-    /// A user left.
-    Logout = "logout",
-    /// A new account.
-    Signup = "signup",
-    /// An account that could not be made.
-    SignupFailure = "signup_failure",
-    /// A token was renewed.
-    TokenRefresh = "token_refresh",
-    /// A token could not be renewed.
-    TokenRefreshFailure = "token_refresh_failure",
-    /// A token was looked at, and is good.
-    TokenCheck = "token_check",
-    /// A token was looked at, and is not good.
-    TokenCheckFailure = "token_check_failure",
-    /// A session began.
-    SessionStart = "session_start",
-    /// A session ended.
-    SessionEnd = "session_end",
-    /// A session was ended by somebody else.
-    SessionRevoked = "session_revoked",
-    /// A second factor was asked for.
-    MfaChallenge = "mfa_challenge",
-    /// A second factor was wrong.
-    MfaFailure = "mfa_failure",
-    /// A password was reset.
-    PasswordReset = "password_reset",
-    /// An address was confirmed.
-    EmailVerified = "email_verified",
-    /// A phone was confirmed.
-    PhoneVerified = "phone_verified",
-    /// An account was made by the app itself, such as for a user who was there before it.
-    BootstrapCreated = "bootstrap_created",
-    /// Row-level security refused a row.
-    RlsViolation = "rls_violation",
-    /// An account was locked.
-    AccountLocked = "account_locked",
-}
-
-impl EventKind {
-    /// The kind of a name.
-    pub fn of(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.word() == word)
-    }
-}
 
 /// An event that may be kept.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -126,6 +58,9 @@ pub struct Event {
     /// The variant of each flag that the user had, as the app evaluated them; filled in by the server where absent.
     #[serde(default)]
     pub variants: BTreeMap<String, String>,
+    /// The groups that the user is a member of.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// What else rules may look at.
     #[serde(default)]
     pub properties: BTreeMap<String, Value>,
@@ -174,6 +109,8 @@ const KEYS: &[&str] = &[
     "latency_ms",
     "error",
     "variants",
+    "groups",
+    "groups",
     "properties",
 ];
 
@@ -204,6 +141,7 @@ fn fields(object: &Map<String, Value>, now: Millis) -> Result<Event, Fault> {
         latency_ms: latency(object)?,
         error: short(object, "error")?,
         variants: variants(object)?,
+        groups: groups(object)?,
         properties: properties(object)?,
     })
 }
@@ -316,6 +254,18 @@ fn variants(object: &Map<String, Value>) -> Result<BTreeMap<String, String>, Fau
         _ => Err(wrong()),
     };
     given.iter().map(pair).collect()
+}
+
+fn groups(object: &Map<String, Value>) -> Result<Vec<String>, Fault> {
+    let wrong = || invalid(format!("`groups` is a list of at most {VARIANTS_MAX} texts"));
+    match object.get("groups") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(given)) if given.len() <= VARIANTS_MAX => given
+            .iter()
+            .map(|one| one.as_str().map(|text| cut(text, WORD_CHARS_MAX)).ok_or_else(wrong))
+            .collect(),
+        Some(_) => Err(wrong()),
+    }
 }
 
 fn properties(object: &Map<String, Value>) -> Result<BTreeMap<String, Value>, Fault> {

@@ -111,9 +111,12 @@ impl Task {
             is_in_use
         });
         let dropped = self.pending.dropped();
+        let events = self.connection.shared.auth_events.dropped();
         self.connection.shared.progress.send_if_modified(|progress| {
-            let is_news = progress.status.dropped_counts != dropped;
+            let is_news = progress.status.dropped_counts != dropped
+                || progress.status.dropped_events != events;
             progress.status.dropped_counts = dropped;
+            progress.status.dropped_events = events;
             is_news
         });
     }

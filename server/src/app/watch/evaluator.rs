@@ -16,6 +16,7 @@ use switchback_store::{
 use switchback_watch::action::{Act, Next, Surroundings, next_action};
 use switchback_watch::baseline::{Count, usual};
 use switchback_watch::guard::{Arrivals, Guard, GuardState, Reading, Standing, Verdict, observe};
+use switchback_watch::once::Once;
 
 use super::figures::{SILENT_MS, Window};
 use super::guards::{GuardSettings, TICK_MS, settings_of};
@@ -63,7 +64,7 @@ struct Watched {
     /// Users that were seen; none when they were not all seen by this node.
     users: Option<HashSet<u64>>,
     /// Users who failed since the start, by metric: each is one fact.
-    failed: HashMap<Metric, HashSet<u64>>,
+    failed: HashMap<Metric, Once>,
 }
 
 impl App {
@@ -229,9 +230,9 @@ impl App {
         row: &GuardRow,
         metric: Metric,
         until: Millis,
-    ) -> Result<HashSet<u64>, StoreError> {
+    ) -> Result<Once, StoreError> {
         if row.since >= until {
-            return Ok(HashSet::new());
+            return Ok(Once::default());
         }
         let (_, bad) = metric.kinds();
         let since = row.since.max(until - REMEMBERED_MS);
@@ -239,7 +240,11 @@ impl App {
             .store
             .list_users_of_kind(&row.environment, bad.word(), (since, until), EVENTS_MAX)
             .await?;
-        Ok(found.iter().map(|name| user_of(name)).collect())
+        let mut once = Once::default();
+        for name in &found {
+            once.admits(user_of(name), true);
+        }
+        Ok(once)
     }
 
     /// The usual failure rate of a metric: of the same time in the last weeks, else of the last hour.

@@ -24,6 +24,8 @@ use crate::app::who::Who;
 const WAITING_MAX: usize = 50_000;
 /// Batches in memory, at most.
 const BATCHES_MAX: usize = 4_096;
+/// Batches of SDKs in memory, at most.
+const UNANSWERED_MAX: usize = 256;
 /// Events of one transaction: more would make a reader of PostgreSQL's roll-ups wait.
 const GROUP_MAX: usize = 10_000;
 /// Refusals that are told one by one; the rest is a number.
@@ -80,6 +82,7 @@ pub struct Intake {
     queue: mpsc::Sender<Job>,
     jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
     room: Arc<Semaphore>,
+    unanswered: Arc<Semaphore>,
     histories: Mutex<HashMap<String, History>>,
     words: Mutex<HashMap<String, Vocabulary>>,
 }
@@ -91,6 +94,7 @@ impl Default for Intake {
             queue,
             jobs: tokio::sync::Mutex::new(jobs),
             room: Arc::new(Semaphore::new(WAITING_MAX)),
+            unanswered: Arc::new(Semaphore::new(UNANSWERED_MAX)),
             histories: Mutex::default(),
             words: Mutex::default(),
         }
@@ -146,6 +150,32 @@ impl App {
         answer.taken = taken.new;
         answer.duplicates += taken.duplicates;
         Ok(answer)
+    }
+
+    /// Takes a batch whose sender waits for no answer; tries again while there is no room or no database.
+    pub async fn keep_auth_events(
+        self: Arc<Self>,
+        environment: &str,
+        source: &str,
+        events: Vec<Value>,
+    ) {
+        let count = events.len() as u64;
+        let Ok(_waiting) = Arc::clone(&self.intake.unanswered).try_acquire_owned() else {
+            self.metrics.auth_events_turned_away.inc_by(count);
+            return;
+        };
+        for wait_s in [0, 1, 2, 4, 8, 15, 30] {
+            tokio::time::sleep(std::time::Duration::from_secs(wait_s)).await;
+            match self.take_auth_events(environment, source, events.clone()).await {
+                Err(AppError::TooMany { .. } | AppError::Unavailable(_)) => {}
+                Err(error) => {
+                    tracing::debug!(error = %error, "auth events of an SDK could not be taken");
+                    return;
+                }
+                Ok(_) => return,
+            }
+        }
+        self.metrics.auth_events_turned_away.inc_by(count);
     }
 
     async fn note_flags(&self, environment: &str) -> Result<(), AppError> {

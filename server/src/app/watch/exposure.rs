@@ -79,6 +79,7 @@ impl Split {
             platform: event.platform.clone(),
             app_version: event.app_version.clone(),
             country: event.country.clone(),
+            groups: event.groups.clone(),
             properties: event.properties.clone(),
             ..ContextBody::default()
         };

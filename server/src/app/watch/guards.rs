@@ -1,6 +1,6 @@
 //! Guards: made, armed, tried on the past, and what they found. What they do by themselves is in [`super::evaluator`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use switchback_core::model::{FlagState, Millis, Percent};
 use switchback_store::{ActRow, GuardBeside, GuardRow, Role, StoreError};
 use switchback_watch::guard::{Action, Guard, Reading};
+use switchback_watch::once::Once;
 use switchback_watch::rehearsal::{Sample, rehearse};
 
 use super::ticks::{Metric, Ticked};
@@ -398,7 +399,7 @@ impl App {
         let until = self.clock.now() / TICK_MS * TICK_MS;
         let mut samples = Vec::new();
         let mut all = switchback_watch::grid::Tick::default();
-        let mut failed: HashMap<Metric, HashSet<u64>> = HashMap::new();
+        let mut failed: HashMap<Metric, Once> = HashMap::new();
         let mut at = until - hours * 3_600_000;
         while at < until {
             // A minute at a time: a week of events does not fit in memory.

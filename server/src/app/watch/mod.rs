@@ -6,6 +6,7 @@ pub mod events;
 mod exposure;
 pub mod figures;
 pub mod guards;
+mod moves;
 pub mod rollouts;
 mod ticks;
 mod words;

@@ -1,6 +1,6 @@
 //! From the events of five seconds to what guards compare: distinct users by arm, and how many of them failed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher as _;
 
 use foldhash::quality::FixedState;
@@ -10,6 +10,7 @@ use switchback_store::AuthEventRow;
 use switchback_watch::baseline::Count;
 use switchback_watch::event::EventKind;
 use switchback_watch::grid::Tick;
+use switchback_watch::once::Once;
 
 /// What can go well or badly for a user.
 #[derive(
@@ -112,18 +113,10 @@ pub struct Flags<'e>(HashMap<&'e str, Vec<Attempt<'e>>>);
 impl Flags<'_> {
     /// Distinct users by arm, and how many of them failed. Those who failed before are left out: a user who goes on
     /// failing is one fact, however often they try (`docs/statistics.md`, "Users, not requests").
-    pub fn tick(
-        &self,
-        flag: &str,
-        treated: &str,
-        metric: Metric,
-        failed_before: &mut HashSet<u64>,
-    ) -> Tick {
+    pub fn tick(&self, flag: &str, treated: &str, metric: Metric, once: &mut Once) -> Tick {
         let mut users: HashMap<u64, Seen> = HashMap::new();
         let attempts = self.0.get(flag).map(Vec::as_slice).unwrap_or_default();
-        let is_meant =
-            |one: &&Attempt<'_>| one.metric == metric && !failed_before.contains(&one.user);
-        for one in attempts.iter().filter(is_meant) {
+        for one in attempts.iter().filter(|one| one.metric == metric) {
             let seen = users.entry(one.user).or_default();
             // Someone who moved between arms within five seconds counts where they ended.
             seen.is_treated = one.variant == treated;
@@ -131,16 +124,16 @@ impl Flags<'_> {
         }
         let mut tick = Tick::default();
         for (user, seen) in users {
+            if !once.admits(user, seen.failed) {
+                continue;
+            }
             let (all, bad) = if seen.is_treated {
                 (&mut tick.treated, &mut tick.treated_bad)
             } else {
                 (&mut tick.control, &mut tick.control_bad)
             };
             *all += 1;
-            if seen.failed {
-                *bad += 1;
-                failed_before.insert(user);
-            }
+            *bad += u64::from(seen.failed);
         }
         tick
     }
@@ -207,13 +200,13 @@ mod tests {
         let ticked = Ticked::of(&events);
         let flags = ticked.by_flag();
 
-        let mut failed = HashSet::new();
+        let mut failed = Once::default();
         let tick = flags.tick("new_login", "on", Metric::Login, &mut failed);
         let again = flags.tick("new_login", "on", Metric::Login, &mut failed);
 
         assert_eq!(tick, Tick { treated: 1, treated_bad: 1, control: 1, control_bad: 0 });
         assert_eq!(again, Tick { treated: 0, treated_bad: 0, control: 1, control_bad: 0 });
         assert_eq!(flags.tick("other", "on", Metric::Login, &mut failed), Tick::default());
-        assert_eq!(flags.tick("new_login", "on", Metric::Refresh, &mut HashSet::new()).control, 1);
+        assert_eq!(flags.tick("new_login", "on", Metric::Refresh, &mut Once::default()).control, 1);
     }
 }

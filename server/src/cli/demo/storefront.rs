@@ -7,13 +7,15 @@ use std::net::TcpListener;
 use actix_web::dev::Server;
 use actix_web::http::header;
 use actix_web::middleware::DefaultHeaders;
-use actix_web::web::{Bytes, Data, get};
+use actix_web::web::{Bytes, Data, Form, get, post};
 use actix_web::{App, HttpResponse, HttpServer};
 use askama::Template;
 use futures_util::stream;
+use serde::Deserialize;
 use switchback_sdk::{AuthMode, Context};
 
 use super::fleet::{Connected, Fleet};
+use super::logins::Switch;
 
 /// How many phones the page shows.
 pub const PHONES: usize = 10;
@@ -32,15 +34,17 @@ pub struct Shop {
 }
 
 /// Opens the shop on a free port of loopback.
-pub fn open(fleet: Fleet) -> std::io::Result<Shop> {
+pub fn open(fleet: Fleet, switch: Switch) -> std::io::Result<Shop> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", listener.local_addr()?);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(fleet.clone()))
+            .app_data(Data::new(switch.clone()))
             .wrap(headers())
             .route("/", get().to(page))
             .route("/phones", get().to(phones))
+            .route("/new-login", post().to(turn))
             .route("/events", get().to(events))
             .route("/demo.css", get().to(|| async { text("text/css; charset=utf-8", STYLE) }))
             .route(
@@ -60,7 +64,7 @@ fn headers() -> DefaultHeaders {
         .add((
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
-             img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+             img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
         ))
         .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .add((header::REFERRER_POLICY, "no-referrer"))
@@ -75,6 +79,7 @@ fn text(kind: &'static str, body: &'static str) -> HttpResponse {
 #[template(path = "demo/storefront.html")]
 struct Page {
     now: Now,
+    is_broken: bool,
 }
 
 #[derive(Template)]
@@ -160,8 +165,19 @@ fn sentence(required: usize, guests: usize, bypassed: usize) -> String {
     }
 }
 
-async fn page(fleet: Data<Fleet>) -> HttpResponse {
-    html(Page { now: Now::of(&fleet) }.render())
+async fn page(fleet: Data<Fleet>, switch: Data<Switch>) -> HttpResponse {
+    html(Page { now: Now::of(&fleet), is_broken: switch.is_broken() }.render())
+}
+
+#[derive(Deserialize)]
+struct Turn {
+    broken: bool,
+}
+
+/// The switch that breaks the new login for a share of those who have it, and mends it.
+async fn turn(switch: Data<Switch>, form: Form<Turn>) -> HttpResponse {
+    switch.set(form.broken);
+    HttpResponse::SeeOther().insert_header((header::LOCATION, "/")).finish()
 }
 
 async fn phones(fleet: Data<Fleet>) -> HttpResponse {

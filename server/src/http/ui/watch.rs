@@ -1,5 +1,6 @@
 //! The watch: how logins go, against what was changed; who guards what; who reports.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use actix_web::web::{Path, Query};
@@ -125,15 +126,15 @@ impl WatchPage {
         &Metric::ALL
     }
 
-    fn seconds(&self, seconds: &Option<u64>) -> String {
-        match seconds {
+    fn seconds(&self, seconds: impl Borrow<Option<u64>>) -> String {
+        match seconds.borrow() {
             Some(seconds) => words::duration((*seconds * 1000).cast_signed()),
             None => "not seen".to_owned(),
         }
     }
 
-    fn ms(&self, value: &Option<f64>) -> String {
-        value.map_or_else(|| "–".to_owned(), |ms| format!("{} ms", ms.round()))
+    fn ms(&self, value: impl Borrow<Option<f64>>) -> String {
+        value.borrow().map_or_else(|| "–".to_owned(), |ms| format!("{} ms", ms.round()))
     }
 
     fn spaced(&self, word: &str) -> String {
@@ -309,7 +310,7 @@ impl Board {
         }
     }
 
-    fn number(&self, count: impl std::borrow::Borrow<u64>) -> String {
+    fn number(&self, count: impl Borrow<u64>) -> String {
         number(*count.borrow())
     }
 
