@@ -37,6 +37,7 @@ sql! {
     PICK = concat!("SELECT * FROM user_sessions WHERE ", open_and_matching!(), " ORDER BY last_activity_at LIMIT $9");
     OF_USER = "SELECT * FROM user_sessions WHERE environment = $1 AND user_key = $2 AND started_at <= $3 \
                AND (started_at < $3 OR id < $4) ORDER BY started_at DESC, id DESC LIMIT $5";
+    OPEN_OF_USER = "SELECT COUNT(*) AS n FROM user_sessions WHERE environment = $1 AND user_key = $2 AND ended_at IS NULL";
     ACTIVE = "SELECT COUNT(*) AS n FROM user_sessions WHERE environment = $1 AND ended_at IS NULL \
               AND last_activity_at >= $2 AND last_activity_at < $3";
     CAME = "SELECT COUNT(*) AS n FROM user_sessions WHERE environment = $1 AND started_at >= $2";
@@ -225,6 +226,16 @@ impl Store {
         filter: &SessionFilter,
     ) -> Result<u64, StoreError> {
         let row = self.db.one(COUNT, filter.params(environment)).await?;
+        row.map_or(Ok(0), |row| row.unsigned("n"))
+    }
+
+    /// How many sessions of a user are open.
+    pub async fn count_open_of_user(
+        &self,
+        environment: &str,
+        user_key: &str,
+    ) -> Result<u64, StoreError> {
+        let row = self.db.one(OPEN_OF_USER, params![environment, user_key]).await?;
         row.map_or(Ok(0), |row| row.unsigned("n"))
     }
 
