@@ -114,7 +114,6 @@ impl App {
             self.store.sweep_subscribers(now - super::subscribers::PENDING_MS).await?;
             self.sweep_probes().await?;
             self.sweep_auth_events().await?;
-            self.sweep_user_sessions().await?;
             self.store.forget_keys(now - DAY_MS, now - 30 * DAY_MS).await
         };
         if let Err(error) = swept.await {

@@ -154,7 +154,8 @@ async fn list(client: &Client, env: &str, which: &Which, limit: u32) -> Outcome 
     let page = client.get(&format!("{path}?{}", query.finish())).await?;
     let summary = client.get(&format!("{path}/summary")).await?;
     if client.json {
-        say(json!({"summary": summary, "sessions": page["items"], "next": page["next"]}).to_string());
+        say(json!({"summary": summary, "sessions": page["items"], "next": page["next"]})
+            .to_string());
         return Ok(());
     }
     show(page.get("items"));
@@ -186,7 +187,8 @@ fn show(sessions: Option<&Value>) {
         cells.extend([when(one, "/started_at"), when(one, "/last_activity_at"), ended]);
         cells
     };
-    let heads = ["SESSION", "USER", "PLATFORM", "VERSION", "FROM", "DEVICE", "BEGAN", "ACTIVE", "IS"];
+    let heads =
+        ["SESSION", "USER", "PLATFORM", "VERSION", "FROM", "DEVICE", "BEGAN", "ACTIVE", "IS"];
     let all = sessions.and_then(Value::as_array).cloned().unwrap_or_default();
     table(&heads, all.iter().map(row));
 }
@@ -267,7 +269,8 @@ fn put(body: &mut Value, name: &str, value: Value) {
 fn agrees(count: u64, env: &str) -> Result<bool, Failure> {
     let input = std::io::stdin();
     if !input.is_terminal() {
-        let message = format!("{count} sessions match, and nobody can be asked here; --yes goes ahead");
+        let message =
+            format!("{count} sessions match, and nobody can be asked here; --yes goes ahead");
         return Err(Failure::with_code(2, message));
     }
     say(format!("end {count} sessions in {env}? Type yes:"));

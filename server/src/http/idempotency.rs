@@ -21,8 +21,7 @@ pub async fn remember<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let key = request.headers().get("idempotency-key").and_then(|value| value.to_str().ok());
-    let is_ours =
-        !request.method().is_safe() && !request.path().starts_with(ONCE_BY_THEMSELVES);
+    let is_ours = !request.method().is_safe() && !request.path().starts_with(ONCE_BY_THEMSELVES);
     let Some(key) = key.map(str::to_owned).filter(|_| is_ours) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };

@@ -87,7 +87,8 @@ impl StoreError {
         // PostgreSQL's classes 22 (data) and 23 (constraints) have five characters; SQLite's primary codes 18 (too big) and
         // 19 (constraint) are the low byte of a number.
         let is_postgres = code.len() == 5 && (code.starts_with("22") || code.starts_with("23"));
-        let is_sqlite = code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18 | 19));
+        let is_sqlite =
+            code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18 | 19));
         is_postgres || is_sqlite
     }
 

@@ -192,6 +192,8 @@ impl Store {
         counting: Counting<'_>,
     ) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
+        // The list's lock first: who revokes at the same moment on another node picks from what this one leaves.
+        tx.one(TAKE_SEQ, params![environment, 0_i64]).await?;
         let rows = match which {
             SessionPick::Ids(ids) => {
                 let ids = ids.iter().take(limit.max(0) as usize).map(|id| params![environment, id]);
@@ -258,7 +260,8 @@ async fn start(
         if is_new {
             ledger.started(environment, session, now);
             let others = replaces.iter().filter(|id| **id != session.id);
-            replaced.extend(others.map(|id| ((*environment).clone(), id.clone(), &session.user_key)));
+            replaced
+                .extend(others.map(|id| ((*environment).clone(), id.clone(), &session.user_key)));
         } else {
             old.push(key.clone());
         }
@@ -320,7 +323,8 @@ async fn leave(
             Whose::Session(id) => ids.insert((*environment, id)),
         };
     }
-    let mut rows = OPEN_OF_USERS.write(tx, users.iter().map(|(p, user)| params![*p, *user])).await?;
+    let mut rows =
+        OPEN_OF_USERS.write(tx, users.iter().map(|(p, user)| params![*p, *user])).await?;
     rows.extend(BY_ID.write(tx, ids.iter().map(|(p, id)| params![*p, *id])).await?);
     let mut open: BTreeMap<Key, UserSession> = keyed(&rows)?
         .into_iter()
@@ -396,7 +400,8 @@ async fn end(
         session.ended_at = Some(ended_at);
         session.session_duration_seconds = Some((until - session.started_at).max(0) / 1000);
         session.end_reason = Some(reason);
-        let guard = if reason == EndReason::Expired { session.last_activity_at } else { Millis::MAX };
+        let guard =
+            if reason == EndReason::Expired { session.last_activity_at } else { Millis::MAX };
         let seq: Option<i64> = seqs.as_mut().and_then(|all| {
             let next = all.get_mut(environment.as_str())?;
             *next += 1;

@@ -368,6 +368,9 @@ mod tests {
 
         assert!(rank("1.9.0") < rank("1.10.0") && rank("2") > rank("1.999.999"));
         assert_eq!((rank("v1.2"), rank("1.2.0-beta.3")), (rank("1.2.0"), rank("1.2.0")));
-        assert_eq!((version_rank("nightly"), version_rank(""), version_rank("1234567.0")), (None, None, None));
+        assert_eq!(
+            (version_rank("nightly"), version_rank(""), version_rank("1234567.0")),
+            (None, None, None)
+        );
     }
 }

@@ -117,7 +117,8 @@ impl StepKind for Kind {
             revoked += ended;
             if revoked - told >= TELL_EVERY {
                 told = revoked;
-                let detail = json!({"progress": revoked, "says": format!("{revoked} of {matching} ended")});
+                let detail =
+                    json!({"progress": revoked, "says": format!("{revoked} of {matching} ended")});
                 at.world.journal.append(at.lease, at.entry(Phase::Note, detail)).await?;
                 at.world.progress.moved(&at.lease.run_id);
             }

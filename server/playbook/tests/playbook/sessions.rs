@@ -19,13 +19,7 @@ impl Sessions for Fake {
         Ok(self.with(|inner| inner.sessions))
     }
 
-    async fn revoke(
-        &self,
-        _: &str,
-        _: &SessionWish,
-        _: Millis,
-        _: bool,
-    ) -> Result<u64, PortError> {
+    async fn revoke(&self, _: &str, _: &SessionWish, _: Millis, _: bool) -> Result<u64, PortError> {
         self.operate(None, |inner| {
             let ended = inner.sessions.min(BATCH);
             inner.sessions -= ended;
@@ -38,8 +32,7 @@ const STEPS: &str = "- {id: out, approve: {roles: [admin], timeout: 1m}, session
 
 fn agreed() -> Fake {
     let fake = Fake::new(plan_of(STEPS));
-    let person =
-        Person { name: "ada".into(), roles: vec!["admin".into()], comment: String::new() };
+    let person = Person { name: "ada".into(), roles: vec!["admin".into()], comment: String::new() };
     fake.with(|inner| inner.sessions = 1_200);
     fake.say(NewEntry::approval("r1", "out", T0, true, &person));
     fake

@@ -21,12 +21,7 @@ fn meant(wish: &Wish) -> Revoke {
 
 #[async_trait]
 impl Sessions for Ports {
-    async fn count(
-        &self,
-        environment: &str,
-        wish: &Wish,
-        until: Millis,
-    ) -> Result<u64, PortError> {
+    async fn count(&self, environment: &str, wish: &Wish, until: Millis) -> Result<u64, PortError> {
         if self.drill().is_some() {
             return Ok(0); // the sessions are real
         }

@@ -2,6 +2,7 @@
 //! thousand logins at once are a few transactions, and kept in memory while the database is away: it never fails a login.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ const TOUCH_AFTER_MS: Millis = 60_000;
 #[derive(Default)]
 pub(crate) struct Intake {
     waiting: Mutex<VecDeque<Job>>,
+    /// Writes that were taken and are not done.
+    writing: AtomicUsize,
     wake: Notify,
     words: Mutex<BTreeMap<String, Vocabulary>>,
 }
@@ -121,7 +124,7 @@ impl Intake {
 
     /// Writes that wait.
     pub(crate) fn len(&self) -> usize {
-        self.waiting().len()
+        self.waiting().len() + self.writing.load(Ordering::Relaxed)
     }
 
     /// False when there is no room.
@@ -139,11 +142,17 @@ impl Intake {
     fn take(&self) -> Vec<Job> {
         let mut waiting = self.waiting();
         let size = waiting.len().min(BATCH);
+        self.writing.fetch_add(size, Ordering::Relaxed);
         waiting.drain(..size).collect()
+    }
+
+    fn is_done(&self, count: usize) {
+        self.writing.fetch_sub(count, Ordering::Relaxed);
     }
 
     fn put_back(&self, jobs: Vec<Job>) {
         let mut waiting = self.waiting();
+        self.writing.fetch_sub(jobs.len(), Ordering::Relaxed);
         for job in jobs.into_iter().rev() {
             waiting.push_front(job);
         }
@@ -186,7 +195,8 @@ impl App {
         };
         let at = draft.at.unwrap_or(now);
         if at > now + AHEAD_MS_MAX || at < now - AGE_MS_MAX {
-            let message = "a login is taken for 7 days, and at most 60 s ahead of this server's clock";
+            let message =
+                "a login is taken for 7 days, and at most 60 s ahead of this server's clock";
             return Err(AppError::invalid("at", message));
         }
         Ok(UserSession {
@@ -237,15 +247,10 @@ impl App {
         let ids: Result<Vec<String>, AppError> =
             ids.into_iter().map(|id| ident("session_ids", id)).collect();
         let (ids, at) = (ids?, self.clock.now());
-        let touch = |ids: Vec<String>| SessionWrite::Touch {
-            environment: environment.to_owned(),
-            ids,
-            at,
-        };
-        let looked = tokio::time::timeout(
-            ANSWER_WITHIN,
-            self.store.find_user_sessions(environment, &ids),
-        );
+        let touch =
+            |ids: Vec<String>| SessionWrite::Touch { environment: environment.to_owned(), ids, at };
+        let looked =
+            tokio::time::timeout(ANSWER_WITHIN, self.store.find_user_sessions(environment, &ids));
         let known = match looked.await {
             Ok(Ok(known)) => known,
             Ok(Err(error)) if !error.is_outage() => return Err(error.into()),
@@ -341,7 +346,7 @@ impl App {
             let jobs = self.user_sessions.take();
             if jobs.is_empty() {
                 self.user_sessions.wake.notified().await;
-            } else if !self.write_jobs(jobs).await {
+            } else if !self.write_taken(jobs).await {
                 tokio::time::sleep(RETRY_EVERY).await;
             }
         }
@@ -354,7 +359,7 @@ impl App {
             if jobs.is_empty() {
                 return;
             }
-            if !self.write_jobs(jobs).await {
+            if !self.write_taken(jobs).await {
                 let lost = self.user_sessions.len();
                 tracing::warn!(lost, "{lost} writes of sessions are lost: the database is away");
                 return;
@@ -362,8 +367,18 @@ impl App {
         }
     }
 
-    /// Writes in one transaction; false when the database did not take it, and all wait again.
-    async fn write_jobs(&self, jobs: Vec<Job>) -> bool {
+    /// Writes what was taken; false when some of it waits again.
+    async fn write_taken(&self, jobs: Vec<Job>) -> bool {
+        let taken = jobs.len();
+        let left = self.write_jobs(jobs).await;
+        self.user_sessions.is_done(taken - left.len());
+        let all = left.is_empty();
+        self.user_sessions.put_back(left);
+        all
+    }
+
+    /// Writes in one transaction. Returns what the database could not take now.
+    async fn write_jobs(&self, jobs: Vec<Job>) -> Vec<Job> {
         let (writes, answers): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|job| (job.write, job.answer)).unzip();
         match self.try_write(&writes).await {
@@ -373,29 +388,29 @@ impl App {
                         let _ = answer.send(written); // who asked may have gone
                     }
                 }
-                true
+                Vec::new()
             }
             Err(Some(error)) if error.is_rejection() && writes.len() == 1 => {
                 self.metrics.session_writes_dropped.inc();
                 tracing::error!(error = ?error, "the database does not take a write of a session");
-                true
+                Vec::new()
             }
             Err(Some(error)) if error.is_rejection() => {
                 // One of them is bad: the others must not wait for it.
-                for (write, answer) in writes.into_iter().zip(answers) {
-                    let job = Job { write, answer };
-                    if !Box::pin(self.write_jobs(vec![job])).await {
-                        return false;
+                let mut rest = writes.into_iter().zip(answers);
+                while let Some((write, answer)) = rest.next() {
+                    let mut left = Box::pin(self.write_jobs(vec![Job { write, answer }])).await;
+                    if !left.is_empty() {
+                        left.extend(rest.map(|(write, answer)| Job { write, answer }));
+                        return left;
                     }
                 }
-                true
+                Vec::new()
             }
             Err(error) => {
                 tracing::debug!(error = ?error, "sessions could not be written; they wait");
                 let jobs = writes.into_iter().zip(answers);
-                let jobs = jobs.map(|(write, answer)| Job { write, answer }).collect();
-                self.user_sessions.put_back(jobs);
-                false
+                jobs.map(|(write, answer)| Job { write, answer }).collect()
             }
         }
     }

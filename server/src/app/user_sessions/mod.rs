@@ -23,7 +23,7 @@ use super::error::AppError;
 use super::who::Who;
 use crate::config::UserIds;
 
-const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Sessions that one transaction ends at most.
 const BATCH: i64 = 500;
 /// Sessions that one request revokes at most: it must answer in time, and says how many are left.
@@ -276,7 +276,8 @@ impl App {
             }
         }
         let left = matching.saturating_sub(revoked);
-        let left = if left == 0 { 0 } else { self.count_to_revoke(environment, what, by.at).await? };
+        let left =
+            if left == 0 { 0 } else { self.count_to_revoke(environment, what, by.at).await? };
         tracing::info!(environment.key = environment, revoked, "{revoked} sessions revoked");
         Ok(Revoked { matching, revoked, left })
     }
@@ -313,10 +314,7 @@ impl App {
         let counting = |rows: &[(&str, &AuthEventRow)]| self.count_session_events(rows);
         let by = by.map(|by| (by, &wanted));
         let now = self.clock.now();
-        Ok(self
-            .store
-            .revoke_user_sessions(environment, &pick, (now, BATCH), by, &counting)
-            .await?)
+        Ok(self.store.revoke_user_sessions(environment, &pick, (now, BATCH), by, &counting).await?)
     }
 
     fn pick(&self, what: &Revoke, until: Millis) -> Result<SessionPick, AppError> {
@@ -347,7 +345,9 @@ impl App {
     /// What was wanted, for the log: never a user's id where ids are hashed.
     fn say(&self, what: &Revoke) -> Value {
         match what {
-            Revoke::Ids(ids) => json!({"sessions": ids.iter().take(20).collect::<Vec<_>>(), "count": ids.len()}),
+            Revoke::Ids(ids) => {
+                json!({"sessions": ids.iter().take(20).collect::<Vec<_>>(), "count": ids.len()})
+            }
             Revoke::User(user) => json!({"user_key": self.key_of_user(user).unwrap_or_default()}),
             Revoke::Matching(wish) if wish.is_everybody() => json!("every open session"),
             Revoke::Matching(wish) => json!(wish),
@@ -364,13 +364,18 @@ impl App {
         Ok(if is_key { user } else { self.user_key(&user) })
     }
 
-    /// Ends what has been idle for too long, for the life of the server. Every node may: of two that end one session, one does.
-    pub(super) async fn expire_sessions(self: Arc<Self>) {
+    /// Ends what has been idle for too long and forgets what is too old, for the life of the server. Every node may: of two
+    /// that end one session, one does.
+    pub(super) async fn keep_sessions(self: Arc<Self>) {
         loop {
-            if let Err(error) = self.expire_idle_sessions().await {
+            let kept = async {
+                self.expire_idle_sessions().await?;
+                self.forget_old_sessions().await
+            };
+            if let Err(error) = kept.await {
                 tracing::debug!(error = %error, "idle sessions could not be ended; the next look will");
             }
-            tokio::time::sleep(EXPIRE_EVERY).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -392,18 +397,15 @@ impl App {
         Ok(())
     }
 
-    /// Forgets sessions that ended and are too old.
-    pub(super) async fn sweep_user_sessions(&self) -> Result<(), StoreError> {
-        let before = self.clock.now() - Millis::from(self.config.watch.sessions_days) * DAY_MS;
+    /// Forgets ended sessions and auth events that are older than is set.
+    async fn forget_old_sessions(&self) -> Result<(), StoreError> {
+        let watch = &self.config.watch;
+        let before = |days: u32| self.clock.now() - Millis::from(days) * DAY_MS;
+        let (sessions, events) = (before(watch.sessions_days), before(watch.auth_log_days));
         for environment in self.known_environments() {
-            while self
-                .store
-                .forget_user_sessions(&environment.key, before, FORGET_AT_ONCE)
-                .await?
-                > 0
-            {
-                tokio::task::yield_now().await;
-            }
+            let key = &environment.key;
+            while self.store.forget_user_sessions(key, sessions, FORGET_AT_ONCE).await? > 0 {}
+            while self.store.forget_auth_events(key, events, FORGET_AT_ONCE).await? > 0 {}
         }
         Ok(())
     }

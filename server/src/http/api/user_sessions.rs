@@ -244,8 +244,7 @@ async fn touch_sessions(
     reporter: Reporter,
     body: Json<ActivityBody>,
 ) -> Result<HttpResponse, AppError> {
-    let said =
-        app.touch_sessions(&reporter.0.environment, body.into_inner().session_ids).await?;
+    let said = app.touch_sessions(&reporter.0.environment, body.into_inner().session_ids).await?;
     let mut answer = if said.recorded { HttpResponse::Ok() } else { HttpResponse::Accepted() };
     Ok(answer.json(said))
 }
