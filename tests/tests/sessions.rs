@@ -205,7 +205,7 @@ on_both! {
         let ids: Vec<&str> = later["items"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
         assert_eq!(ids, ["b", "e"]);
         let log = api.get("/api/v1/changes?kind=session").await;
-        let first = log["items"].as_array().unwrap().last().unwrap().clone();
+        let first = log["items"].as_array().unwrap().last().unwrap()["change"].clone();
         assert_eq!((&first["reason"], &first["action"]), (&json!("a leak in 2.3"), &json!("revoke")), "{log}");
         assert!(!log.to_string().contains("bob"), "{log}");
         let told = backend.ask("SELECT CAST(COUNT(*) AS TEXT) FROM user_auth_log WHERE kind = 'session_revoked'").await;

@@ -53,16 +53,11 @@ impl StepKind for Kind {
     }
 
     fn resolve(&self, fields: &Fields<'_>) -> Result<Resolved, Fault> {
-        let idle = fields.duration_or_none("idle")?;
-        let idle_minutes = match idle {
-            Some(ms) => Some(u32::try_from(ms / MINUTE_MS).ok().filter(|minutes| *minutes > 0)),
-            None => None,
+        let minutes = |ms: u64| {
+            let minutes = u32::try_from(ms / MINUTE_MS).ok().filter(|minutes| *minutes > 0);
+            minutes.ok_or_else(|| Fault::new("idle", "at least a minute is expected"))
         };
-        let idle_minutes = match idle_minutes {
-            Some(None) => return Err(Fault::new("idle", "at least a minute is expected")),
-            Some(minutes) => minutes,
-            None => None,
-        };
+        let idle_minutes = fields.duration_or_none("idle")?.map(minutes).transpose()?;
         let wish = SessionWish {
             platform: fields.text_or_none("platform", 100)?,
             app_version: fields.text_or_none("app_version", 100)?,

@@ -97,6 +97,7 @@ impl SessionsPage {
         address(&self.home(), &self.form, &[(more, value)])
     }
 
+    #[expect(clippy::ref_option, reason = "templates pass references")]
     fn or_dash<'a>(&self, text: &'a Option<String>) -> &'a str {
         text.as_deref().unwrap_or("–")
     }
@@ -116,10 +117,7 @@ impl SessionsPage {
 
 /// `GET /ui/{environment}/watch/sessions?user=&platform=&...&revoke=&id=`.
 pub async fn page(visit: Visit, path: Path<String>, query: Fields) -> Answer {
-    match page_of(&visit, &path, query.clone(), Faults::default()).await {
-        Ok(page) => ok(&page),
-        Err(error) => Err(error),
-    }
+    ok(&page_of(&visit, &path, query, Faults::default()).await?)
 }
 
 async fn page_of(
@@ -194,7 +192,7 @@ pub async fn revoke(visit: Visit, path: Path<String>, form: Fields) -> Answer {
         Ok(done) => {
             let mut text = format!("{} revoked.", words::count(done.revoked, "session"));
             if done.left > 0 {
-                text.push_str(&format!(" {} are left: revoke again.", words::number(done.left)));
+                text = format!("{text} {} are left: revoke again.", words::number(done.left));
             }
             let home = format!("/ui/{path}/watch/sessions");
             let back = if done.left > 0 {
