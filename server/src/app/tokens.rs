@@ -175,7 +175,7 @@ impl App {
         let touch = now - touched_at >= TOUCH_MS;
         if touch {
             let touching = self.store.touch_token(&token.id, now);
-            if !matches!(tokio::time::timeout(KNOWN_WAIT, touching).await, Ok(Ok(_))) {
+            if !matches!(tokio::time::timeout(KNOWN_WAIT, touching).await, Ok(Ok(()))) {
                 tracing::debug!("the use of a token could not be noted");
             }
         }

@@ -154,7 +154,7 @@ async fn list(client: &Client, env: &str, which: &Which, limit: u32) -> Outcome 
     let page = client.get(&format!("{path}?{}", query.finish())).await?;
     let summary = client.get(&format!("{path}/summary")).await?;
     if client.json {
-        say(json!({"summary": summary, "sessions": page["items"], "next": page["next"]})
+        say(json!({"summary": summary, "sessions": page.get("items"), "next": page.get("next")})
             .to_string());
         return Ok(());
     }

@@ -20,6 +20,7 @@ pub use intake::{
 
 use super::App;
 use super::error::AppError;
+use super::user_keys::is_user_key;
 use super::who::Who;
 use crate::config::UserIds;
 
@@ -357,10 +358,7 @@ impl App {
     /// The name that a user has here, of their id or of that name itself.
     fn key_of_user(&self, user: &str) -> Result<String, AppError> {
         let user = intake::ident("user", user.to_owned())?;
-        let is_key = self.config.watch.user_ids == UserIds::Hashed
-            && user.strip_prefix("u_").is_some_and(|hex| {
-                hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-            });
+        let is_key = self.config.watch.user_ids == UserIds::Hashed && is_user_key(&user);
         Ok(if is_key { user } else { self.user_key(&user) })
     }
 
@@ -397,15 +395,13 @@ impl App {
         Ok(())
     }
 
-    /// Forgets ended sessions and auth events that are older than is set.
+    /// Forgets ended sessions that are older than is set.
     async fn forget_old_sessions(&self) -> Result<(), StoreError> {
-        let watch = &self.config.watch;
-        let before = |days: u32| self.clock.now() - Millis::from(days) * DAY_MS;
-        let (sessions, events) = (before(watch.sessions_days), before(watch.auth_log_days));
+        let days = Millis::from(self.config.watch.sessions_days);
+        let before = self.clock.now() - days * DAY_MS;
         for environment in self.known_environments() {
             let key = &environment.key;
-            while self.store.forget_user_sessions(key, sessions, FORGET_AT_ONCE).await? > 0 {}
-            while self.store.forget_auth_events(key, events, FORGET_AT_ONCE).await? > 0 {}
+            while self.store.forget_user_sessions(key, before, FORGET_AT_ONCE).await? > 0 {}
         }
         Ok(())
     }
