@@ -82,7 +82,7 @@ on_both! {
             statuses.push(status);
         }
         assert_eq!(statuses.iter().filter(|status| **status == StatusCode::CREATED).count(), 1, "{statuses:?}");
-        assert!(statuses.iter().all(|status| status.is_success()), "{statuses:?}");
+        assert!(statuses.iter().all(StatusCode::is_success), "{statuses:?}");
 
         let app = app(&server);
         let keyed = |key: &'static str| {
