@@ -59,6 +59,9 @@ pub struct Metrics {
     pub ack_seconds: Histogram,
     /// HTTP answers.
     pub http: Family<StatusClass, Counter>,
+    /// Logins, logouts and activity that could not be kept.
+    pub session_writes_dropped: Counter,
+    session_writes_waiting: Gauge,
     /// Ended runs.
     pub runs: Family<Outcome, Counter>,
     deliveries: Family<DeliveryLabel, Counter>,
@@ -84,6 +87,8 @@ impl Metrics {
             sockets_dropped: Counter::default(),
             ack_seconds: Histogram::new(buckets),
             http: Family::default(),
+            session_writes_dropped: Counter::default(),
+            session_writes_waiting: Gauge::default(),
             runs: Family::default(),
             deliveries: Family::default(),
             connected: Family::default(),
@@ -118,6 +123,16 @@ impl Metrics {
             all.ack_seconds.clone(),
         );
         r.register("http_responses", "HTTP answers by class", all.http.clone());
+        r.register(
+            "session_writes_dropped",
+            "Logins, logouts and activity that could not be kept",
+            all.session_writes_dropped.clone(),
+        );
+        r.register(
+            "session_writes_waiting",
+            "Logins, logouts and activity that wait for the database",
+            all.session_writes_waiting.clone(),
+        );
         r.register("runs", "Ended playbook runs by outcome", all.runs.clone());
         r.register("deliveries", "Attempts to send messages by outcome", all.deliveries.clone());
         r.register("clients_connected", "Clients connected to the cluster", all.connected.clone());
@@ -143,6 +158,7 @@ impl Metrics {
             self.acked.get_or_create(&label).set(convergence.acked.cast_signed());
             self.revision.get_or_create(&label).set(convergence.revision.cast_signed());
         }
+        self.session_writes_waiting.set(app.user_sessions.len() as i64);
         self.database_up.set(i64::from(app.store_is_up()));
         self.open_incidents.set(app.status.current().open().count() as i64);
         let mut text = String::new();

@@ -330,6 +330,9 @@ async fn every_page_is_accessible() {
         "/incidents",
         "/incidents/new",
         "/incidents/new?template=auth_down",
+        "/watch/sessions",
+        "/watch/sessions?revoke=yes",
+        "/watch/sessions?user=ada",
         "/log",
         "/restore",
     ] {

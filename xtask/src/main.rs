@@ -11,7 +11,7 @@ use tools::{Problem, run};
 const HELP: &str = "\
 cargo xtask test [FILTER]   every test, on SQLite and on a private PostgreSQL, with a real browser
 cargo xtask ci              fmt, clippy with warnings denied, then every test
-cargo xtask bench [NAME]    benchmarks: evaluation, fanout, guards, http, intake, playbook, propagation, reconnect, rollback, status; all when none is named
+cargo xtask bench [NAME]    benchmarks: evaluation, fanout, guards, http, intake, playbook, propagation, reconnect, rollback, sessions, status; all when none is named
 cargo xtask bench engines   decisions of other engines beside ours; builds those engines first, which takes minutes
 cargo xtask ui-shots [DIR]  screenshots of the console, light and dark, wide and narrow
 cargo xtask fmt             format everything";
@@ -101,13 +101,14 @@ fn bench(names: &[&str]) -> Result<(), Problem> {
         "propagation",
         "reconnect",
         "rollback",
+        "sessions",
         "status",
     ];
     let chosen = if names.is_empty() { &all[..] } else { names };
     if chosen.contains(&"propagation") {
         tools::install(&[tools::SDKS])?;
     }
-    let server = if chosen.contains(&"playbook") {
+    let server = if chosen.contains(&"playbook") || chosen.contains(&"sessions") {
         tools::install(&[tools::POSTGRES])?;
         Some(postgres::Private::start()?)
     } else {

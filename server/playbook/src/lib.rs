@@ -27,6 +27,7 @@ mod require;
 pub mod runner;
 pub mod says;
 pub mod schedule;
+pub mod sessions;
 pub mod standing;
 pub mod state;
 pub mod steps;

@@ -12,6 +12,7 @@ use crate::backups::Backups;
 use crate::journal::{Journal, Lease, NewEntry};
 use crate::preserve::Preserve;
 use crate::says::Says;
+use crate::sessions::Sessions;
 
 /// Why a port did not do what it was asked; each variant needs a different reaction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -549,6 +550,8 @@ pub struct World {
     pub preservation: Arc<dyn Preservation>,
     /// Their backups.
     pub backups: Arc<dyn Backups>,
+    /// Sessions of the app's users.
+    pub sessions: Arc<dyn Sessions>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Watchers.

@@ -49,6 +49,7 @@ pub mod tokens;
 pub mod undo;
 pub mod usage;
 mod user_keys;
+pub mod user_sessions;
 pub mod users;
 pub mod visits;
 pub mod watch;
@@ -118,6 +119,7 @@ pub struct App {
     pub(crate) user_keys: user_keys::UserKeys,
     pub(crate) usage: usage::Counts,
     pub(crate) intake: watch::Intake,
+    pub(crate) user_sessions: user_sessions::Intake,
     pub(crate) impact: impact::Figures,
     /// Slows down browsers that ask far too often.
     pub brake_of_browsers: Brake,
@@ -171,6 +173,7 @@ impl App {
             contexts: contexts::Recent::default(),
             usage: usage::Counts::default(),
             intake: watch::Intake::default(),
+            user_sessions: user_sessions::Intake::default(),
             impact: impact::Figures::default(),
             brake_of_browsers: Brake::default(),
             brake_of_wishes: Brake::default(),

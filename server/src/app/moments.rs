@@ -38,6 +38,7 @@ pub fn says(row: &LogEntry, title: &str) -> String {
         "note" if row.detail.get("plan_sha256").is_some() => {
             format!("{by} started the run ({})", field(&row.detail, "trigger"))
         }
+        "note" if row.detail.get("progress").is_some() => with(format!("“{title}” goes on")),
         "intent" => format!("“{title}” starts{attempt}"),
         "done" => with(format!("“{title}” is done{took}")),
         "failed" => with(format!("“{title}” failed{took}")),

@@ -3,6 +3,7 @@
 
 mod http;
 mod preservation;
+mod sessions;
 mod sources;
 mod telling;
 
@@ -52,6 +53,7 @@ pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
         sources: ports.clone(),
         preservation: ports.clone(),
         backups: ports.clone(),
+        sessions: ports.clone(),
         clock: ports.clone(),
         progress: ports,
     }

@@ -43,6 +43,8 @@ impl App {
         app.supervise("auth events", super::App::write_auth_events);
         app.supervise("watch", super::App::run_watch);
         app.supervise("outbox", super::App::send_messages);
+        app.supervise("sessions", super::App::write_sessions);
+        app.supervise("idle sessions", super::App::keep_sessions);
         app.supervise("planned", |app| async move {
             loop {
                 tokio::time::sleep(LOOK_AT_PLANS_EVERY).await;

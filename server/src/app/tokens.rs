@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use base64::Engine as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -38,6 +39,8 @@ const TRUST_MS: i64 = 5_000;
 /// How exactly "last used" is kept, in milliseconds.
 const TOUCH_MS: i64 = 60_000;
 const CACHE_MAX: usize = 10_000;
+/// How long a token that is known waits for the database.
+const KNOWN_WAIT: Duration = Duration::from_millis(500);
 /// Half of a ticket's life, in milliseconds.
 const TICKET_MS: i64 = 1_800_000;
 
@@ -150,7 +153,16 @@ impl App {
         known: Option<Known>,
         now: Millis,
     ) -> Result<TokenRow, AppError> {
-        let found = match self.store.find_token(&hash).await {
+        let looking = self.store.find_token(&hash);
+        let found = match &known {
+            // Who was let in a moment ago need not wait until a database that hangs is given up.
+            Some(known) => match tokio::time::timeout(KNOWN_WAIT, looking).await {
+                Ok(found) => found,
+                Err(_) => return usable(known.token.clone()),
+            },
+            None => looking.await,
+        };
+        let found = match found {
             Ok(found) => found,
             Err(error) if error.is_outage() => {
                 let known = known.ok_or(AppError::Unavailable(error))?;
@@ -161,8 +173,11 @@ impl App {
         let Some(token) = found else { return Err(AppError::Unauthorized) };
         let touched_at = known.map_or(0, |known| known.touched_at);
         let touch = now - touched_at >= TOUCH_MS;
-        if touch && let Err(error) = self.store.touch_token(&token.id, now).await {
-            tracing::debug!(error = %error, "the use of a token could not be noted");
+        if touch {
+            let touching = self.store.touch_token(&token.id, now);
+            if !matches!(tokio::time::timeout(KNOWN_WAIT, touching).await, Ok(Ok(()))) {
+                tracing::debug!("the use of a token could not be noted");
+            }
         }
         let touched_at = if touch { now } else { touched_at };
         self.tokens.put(hash, Known { token: token.clone(), checked_at: now, touched_at });

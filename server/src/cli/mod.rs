@@ -20,6 +20,7 @@ mod playbook;
 mod probe;
 mod record;
 mod serve;
+mod session;
 mod source;
 mod status;
 mod status_export;
@@ -212,6 +213,13 @@ enum Command {
         #[command(subcommand)]
         command: probe::Command,
     },
+    /// Sessions of the app's users: who is in, for how long, ending them.
+    Session {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: session::Command,
+    },
     /// Backups of data sources: list, take, prove.
     Backup {
         #[command(flatten)]
@@ -370,6 +378,9 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Probe { target, command }) => {
             in_runtime(probe::run(target.client(&variables)?, command))
+        }
+        Some(Command::Session { target, command }) => {
+            in_runtime(session::run(target.client(&variables)?, command))
         }
         Some(Command::Backup { target, command }) => {
             in_runtime(backup::run(target.client(&variables)?, command))

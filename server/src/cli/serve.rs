@@ -121,6 +121,7 @@ pub async fn end(app: &App) {
     app.hub.close_all();
     app.write_usage().await;
     app.write_impact().await;
+    app.flush_sessions().await;
     let _ = app.store.delete_nodes(&app.hub.node, 0).await;
     tokio::time::sleep(Duration::from_millis(200)).await; // lets the goodbyes leave
 }

@@ -12,6 +12,8 @@ use crate::app::{AppError, ids};
 
 const KEY_MAX: usize = 200;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What apps report here happens once by its own ids, and must not need the database to be answered.
+const ONCE_BY_THEMSELVES: &str = "/api/v1/sessions/";
 
 /// Looks at the key, if there is one; the answer to the first request is kept for a day.
 pub async fn remember<B: MessageBody + 'static>(
@@ -19,7 +21,8 @@ pub async fn remember<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let key = request.headers().get("idempotency-key").and_then(|value| value.to_str().ok());
-    let Some(key) = key.map(str::to_owned).filter(|_| !request.method().is_safe()) else {
+    let is_ours = !request.method().is_safe() && !request.path().starts_with(ONCE_BY_THEMSELVES);
+    let Some(key) = key.map(str::to_owned).filter(|_| is_ours) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
     if key.is_empty() || key.len() > KEY_MAX {

@@ -43,9 +43,15 @@ pub async fn observe<B: MessageBody>(
     .await
 }
 
-/// A path without the secret that it may be.
+/// A path without the secret that it may be. An app may use its sessions' secrets as their ids, against all advice.
 fn shown(path: &str) -> &str {
-    if path.starts_with("/approve/") { "/approve/…" } else { path }
+    if path.starts_with("/approve/") {
+        return "/approve/…";
+    }
+    match path.strip_prefix("/api/v1/sessions/") {
+        None | Some("login" | "logout" | "activity" | "revoked") => path,
+        Some(_) => "/api/v1/sessions/…",
+    }
 }
 
 /// Counts, and nothing else: for routes that fleets ask again and again.

@@ -80,6 +80,18 @@ impl StoreError {
         }
     }
 
+    /// True where the database answered that it will never take such a value: trying again is useless.
+    pub fn is_rejection(&self) -> bool {
+        let Self::Driver(sqlx::Error::Database(error)) = self else { return false };
+        let code = error.code().unwrap_or_default();
+        // PostgreSQL's classes 22 (data) and 23 (constraints) have five characters; SQLite's primary codes 18 (too big) and
+        // 19 (constraint) are the low byte of a number.
+        let is_postgres = code.len() == 5 && (code.starts_with("22") || code.starts_with("23"));
+        let is_sqlite =
+            code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18 | 19));
+        is_postgres || is_sqlite
+    }
+
     /// True where a unique key was already there.
     pub(crate) fn is_duplicate(&self) -> bool {
         matches!(self, Self::Driver(sqlx::Error::Database(error)) if error.is_unique_violation())

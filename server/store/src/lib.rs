@@ -40,6 +40,8 @@ mod segments;
 mod subscribers;
 mod tokens;
 mod usage;
+mod user_session_writes;
+mod user_sessions;
 mod users;
 mod visits;
 
@@ -83,6 +85,10 @@ pub use segments::SegmentRow;
 pub use subscribers::{Subscriber, SubscriberCount, SubscriberMode, SubscriberState};
 pub use tokens::{TokenKind, TokenRow};
 pub use usage::UsageRow;
+pub use user_session_writes::{Counting, SessionPick, SessionWrite, SessionWritten, Whose};
+pub use user_sessions::{
+    After, EndReason, RevokedSession, SessionDay, SessionFilter, UserSession, version_rank,
+};
 pub use users::{Role, SessionRow, UserRow};
 
 /// A handle to the database; cheap to clone.
@@ -148,6 +154,8 @@ impl Store {
             tokens::ALL,
             impact::ALL,
             usage::ALL,
+            user_session_writes::ALL,
+            user_sessions::ALL,
             users::ALL,
             visits::ALL,
         ]
@@ -155,6 +163,9 @@ impl Store {
         .flatten()
         .copied()
         .chain([auth_events::INSERT.one(), auth_counts::ADD.one()])
+        .chain([user_sessions::BY_ID.one(), user_sessions::OPEN_OF_USERS.one()])
+        .chain([user_session_writes::START.one(), user_session_writes::END.one()])
+        .chain([user_session_writes::TOUCH.one(), user_session_writes::ADD_DAY.one()])
     }
 
     /// Asks the database to parse a statement without running it.

@@ -59,6 +59,7 @@ kinds! {
     backup_take,
     backup_verify,
     backup_restore,
+    session_revoke,
     log,
 }
 

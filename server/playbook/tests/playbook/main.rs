@@ -8,6 +8,8 @@ mod files;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telling;

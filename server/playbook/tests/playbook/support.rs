@@ -62,6 +62,8 @@ pub struct Inner {
     pub rows: u64,
     /// Sources by key.
     pub backups: BTreeMap<String, String>,
+    /// Open sessions of the app's users.
+    pub sessions: u64,
     pub connected: u64,
     pub acked: u64,
     /// Operations so far: each commit and each effect is one.
@@ -110,6 +112,7 @@ impl Fake {
             sources: Arc::new(self.clone()),
             preservation: Arc::new(self.clone()),
             backups: Arc::new(self.clone()),
+            sessions: Arc::new(self.clone()),
             clock: Arc::new(clock.clone()),
             progress: Arc::new(self.clone()),
         }

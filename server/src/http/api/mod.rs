@@ -22,6 +22,7 @@ pub mod sources;
 mod subscribers;
 pub mod tokens;
 mod undo;
+mod user_sessions;
 
 use super::endpoint::Endpoint;
 
@@ -45,6 +46,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         probes::endpoints(),
         subscribers::endpoints(),
         channels::endpoints(),
+        user_sessions::endpoints(),
         log::endpoints(),
         sources::endpoints(),
         backups::endpoints(),

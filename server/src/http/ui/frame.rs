@@ -130,6 +130,7 @@ impl Frame {
             "playbooks" => "/playbooks",
             "incidents" => "/incidents",
             "log" => "/log",
+            "sessions" => "/watch/sessions",
             _ => "",
         }
     }

@@ -29,6 +29,7 @@ pub async fn search(visit: Visit, query: Fields) -> Answer {
         ("Playbooks", "/playbooks"),
         ("Incidents", "/incidents"),
         ("Open an incident", "/incidents/new"),
+        ("Sessions", "/watch/sessions"),
         ("Log", "/log"),
         ("Put the environment back to a moment", "/restore"),
     ] {

@@ -50,6 +50,7 @@ mod sources;
 mod subscribers;
 mod templates;
 mod timeline;
+mod user_sessions;
 mod visit;
 mod watch;
 pub(crate) mod words;
@@ -194,6 +195,8 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/incidents/{incident}/postmortem", post().to(incident::postmortem))
         .route("/incidents/{incident}/remove", post().to(incident::remove))
         .route("/components/{component}", post().to(incidents::set_component))
+        .route("/watch/sessions", get().to(user_sessions::page))
+        .route("/watch/sessions/revoke", post().to(user_sessions::revoke))
         .route("/log", get().to(log::page))
         .route("/log/verify", post().to(log::verify))
         .route("/restore", get().to(restore::page))

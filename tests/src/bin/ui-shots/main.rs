@@ -83,6 +83,8 @@ async fn main() {
         "/clients",
         "/playbooks",
         "/playbooks/auth-rollback",
+        "/watch/sessions",
+        "/watch/sessions?platform=ios&revoke=yes",
         "/log",
         "/segments/staff",
     ];
@@ -96,6 +98,8 @@ async fn main() {
         "clients",
         "playbooks",
         "playbook",
+        "sessions",
+        "sessions-revoke",
         "log",
         "segment",
     ];
