@@ -330,6 +330,8 @@ async fn every_page_is_accessible() {
         "/incidents",
         "/incidents/new",
         "/incidents/new?template=auth_down",
+        "/watch",
+        "/watch?window=1h",
         "/watch/sessions",
         "/watch/sessions?revoke=yes",
         "/watch/sessions?user=ada",

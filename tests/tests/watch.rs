@@ -131,6 +131,41 @@ on_both! {
         }
     }
 
+    async fn the_flag_whose_users_fail_is_named_first(backend: Backend) {
+        let server = Server::start(&backend);
+        let (api, app) = (server.api(), Api::new(&server.url, EVENTS));
+        let put = async |key: &str, reason: &str| {
+            let flag = format!("/api/v1/environments/production/flags/{key}");
+            let seen = api.get(&flag).await["revision"].clone();
+            let state = json!({"enabled": true, "rules": [{"id": "half", "percent": 50}]});
+            api.put(&format!("{flag}/state"), json!({"state": state, "revision": seen, "reason": reason})).await;
+        };
+        put("auth_rollout", "the new login").await;
+        put("auth_enabled", "something else, later").await;
+        api.send(Method::POST, "/api/v1/environments/production/deploys", Some(json!({"name": "shop 7.2"}))).await;
+        let batch: Vec<Value> = (0..1_000)
+            .map(|n| {
+                let has = n % 2 == 0;
+                let kind = if has && n % 8 == 0 || n % 100 == 1 { "login_failure" } else { "login_success" };
+                let mut one = event(format!("e{n}"), kind, n);
+                one["variants"] = json!({"auth_rollout": has, "auth_enabled": n % 3 == 0});
+                one
+            })
+            .collect();
+        send(&app, batch).await;
+
+        let found = api.get("/api/v1/environments/production/what-changed").await;
+
+        let first = &found[0];
+        assert_eq!((&first["kind"], &first["subject"]), (&json!("flag"), &json!("auth_rollout")), "{found}");
+        assert!(first["z"].as_f64().unwrap() > 4.0, "{first}");
+        assert!(found.as_array().unwrap().iter().any(|one| one["kind"] == "deploy"), "{found}");
+        let restore = json!({"revision": first["restore_revision"], "reason": "it hurts"});
+        api.post("/api/v1/environments/production/flags/auth_rollout/restore", restore).await;
+        let flag = api.get("/api/v1/environments/production/flags/auth_rollout").await;
+        assert_ne!(flag["state"]["rules"][0]["percent"], 50, "{flag}");
+    }
+
     async fn the_sdk_tells_and_never_waits(backend: Backend) {
         let server = Server::start(&backend);
         let api = server.api();

@@ -263,6 +263,27 @@ impl Store {
         row.map_or(Ok(0), |row| row.unsigned("n"))
     }
 
+    /// Records that something was deployed in an environment.
+    pub async fn log_deploy(
+        &self,
+        environment: &str,
+        name: &str,
+        by: &Stamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let entry = Entry {
+            environment: Some(environment),
+            revision: None,
+            kind: "deploy",
+            subject: name,
+            action: "deploy",
+            before: None,
+            after: None,
+        };
+        tx.log(by, 0, entry).await?;
+        tx.commit().await
+    }
+
     /// Records a change that belongs to no environment's revision.
     pub async fn log_change(
         &self,

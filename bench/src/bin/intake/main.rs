@@ -87,9 +87,10 @@ async fn ours(server: &Server, seconds: u64) -> (f64, f64, f64) {
 }
 
 fn event(sender: u64, n: u64) -> Value {
+    let platform = if n.is_multiple_of(3) { "ios" } else { "android" };
     json!({
-        "id": format!("{sender}-{n:012}"), "type": if n % 50 == 0 { "login_failure" } else { "login_success" },
-        "user_id": format!("user{}", n % 100_000), "platform": ["ios", "android", "web"][(n % 3) as usize],
+        "id": format!("{sender}-{n:012}"), "type": if n.is_multiple_of(50) { "login_failure" } else { "login_success" },
+        "user_id": format!("user{}", n % 100_000), "platform": platform,
         "app_version": "7.2.0", "latency_ms": 20 + n % 60,
     })
 }

@@ -471,6 +471,7 @@ fn event_of(row: &AuthEventRow) -> Option<Event> {
         latency_ms: None,
         error: None,
         variants: BTreeMap::new(),
+        groups: Vec::new(),
         properties: BTreeMap::new(),
     })
 }

@@ -8,6 +8,7 @@ pub mod figures;
 pub mod guards;
 mod moves;
 pub mod rollouts;
+pub mod suspects;
 mod ticks;
 mod words;
 

@@ -1,5 +1,6 @@
 //! Auth events: taken from apps and importers, read back as lists and as counts.
 
+use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path, Query};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use switchback_store::{AuthEventRow, SourceRow};
 use crate::app::AppError;
 use crate::app::watch::EventsTaken;
 use crate::app::watch::figures::{Series, SeriesWish, Summary};
+use crate::app::watch::suspects::Suspect;
 use crate::http::State;
 use crate::http::auth::{Caller, Reporter};
 use crate::http::endpoint::Endpoint;
@@ -28,6 +30,10 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Rates, latencies and shares of a window.", query WindowQuery => Summary;
         get "/api/v1/environments/{environment}/auth-series" get_auth_series
             "Counts by time, split by kind and by one dimension.", query SeriesQuery => Series;
+        get "/api/v1/environments/{environment}/what-changed" what_changed
+            "The changes of the two hours before a moment, the likeliest cause of failing logins first.", query AtQuery => Vec<Suspect>;
+        post "/api/v1/environments/{environment}/deploys" note_deploy
+            "Note that something was deployed, for the line of time and for what changed." body DeployBody;
     }
 }
 
@@ -63,6 +69,41 @@ struct SeriesQuery {
     until: Option<i64>,
     /// `all`, `error`, `platform`, `version`, `country`, or `flag:KEY`; `all` when not given.
     dimension: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct AtQuery {
+    /// The moment, in UTC milliseconds; now when not given.
+    at: Option<i64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DeployBody {
+    /// What was deployed, such as `shop 7.2.0`.
+    name: String,
+    #[serde(default)]
+    reason: String,
+}
+
+async fn what_changed(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    query: Query<AtQuery>,
+) -> Answer<Vec<Suspect>> {
+    let at = query.at.unwrap_or_else(|| app.clock.now());
+    Ok(Json(app.what_changed(&caller.0, &path, at).await?))
+}
+
+async fn note_deploy(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<DeployBody>,
+) -> Result<HttpResponse, AppError> {
+    app.note_deploy(&caller.0, &path, &body.name, &body.reason).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 async fn post_auth_events(

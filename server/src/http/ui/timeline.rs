@@ -58,6 +58,7 @@ pub fn did(change: &Change, base: &str) -> Words {
             words.and(&format!("{} ", change.subject_kind)).strong(&name_of(change))
         }
         "automation" => words.strong("everything that starts by itself"),
+        "deploy" => words.strong(&change.subject),
         kind => words.and(&format!("{kind} ")).strong(&change.subject),
     };
     if change.subject_kind == "flag"
@@ -80,6 +81,7 @@ pub fn did(change: &Change, base: &str) -> Words {
         }
     }
     let verb = match (change.subject_kind.as_str(), change.action.as_str()) {
+        ("deploy", _) => "deployed",
         (_, "create") => "made",
         ("incident", "open") => "opened",
         ("incident", "resolve") => "resolved",

@@ -24,6 +24,7 @@ use crate::app::watch::figures::{
 };
 use crate::app::watch::guards::GuardView;
 use crate::app::watch::rollouts::{RolloutView, StepForecast, usual_steps};
+use crate::app::watch::suspects::Suspect;
 
 /// Windows to choose from: value, words, minutes.
 const WINDOWS: [(&str, &str, i64); 6] = [
@@ -97,6 +98,7 @@ pub struct Board {
     flags: Vec<(String, Vec<ShareLine>)>,
     funnel: Vec<(&'static str, String, f64)>,
     silent: Vec<SourceRow>,
+    suspects: Vec<Suspect>,
 }
 
 #[derive(Template)]
@@ -297,6 +299,7 @@ impl Board {
             versions: shares(&summary.versions),
             flags: summary.flags.iter().map(|(flag, all)| (flag.clone(), shares(all))).collect(),
             funnel,
+            suspects: suspects(visit, frame, tone).await?,
             silent,
             summary,
         })
@@ -317,6 +320,16 @@ impl Board {
     fn is_slow(&self, latency: &Latency, target: f64) -> bool {
         latency.p95.is_some_and(|ms| ms > target)
     }
+}
+
+/// While logins fail: what may be the cause, those first for which something speaks.
+async fn suspects(visit: &Visit, frame: &Frame, tone: &str) -> Result<Vec<Suspect>, AppError> {
+    if tone != "bad" {
+        return Ok(Vec::new());
+    }
+    let mut found = visit.what_changed(&visit.who, &frame.environment, frame.now).await?;
+    found.truncate(5);
+    Ok(found)
 }
 
 fn judge(summary: &Summary, span: &str, environment: &str) -> (&'static str, Words) {
@@ -462,7 +475,7 @@ async fn notes(
     };
     for row in visit.list_changes(&visit.who, &filter).await? {
         let change = &row.change;
-        if matches!(change.subject_kind.as_str(), "flag" | "segment") {
+        if matches!(change.subject_kind.as_str(), "flag" | "segment" | "deploy") {
             let what = format!("{} {}: {}", change.actor, change.action, change.subject);
             note(change.at, if change.emergency { "incident" } else { "change" }, &what);
             events.push(Event::of_change(change, &base));

@@ -83,6 +83,7 @@ async fn main() {
         "/clients",
         "/playbooks",
         "/playbooks/auth-rollback",
+        "/watch",
         "/watch/sessions",
         "/watch/sessions?platform=ios&revoke=yes",
         "/log",
