@@ -165,7 +165,7 @@ impl Store {
             send_in(&mut tx, &message, at).await?;
         }
         if let Some((action, by)) = log {
-            log_guard(&mut tx, row, action, by).await?;
+            log_guard(&mut tx, row, action, by, 0).await?;
         }
         tx.commit().await
     }
@@ -197,7 +197,7 @@ impl Store {
             return Err(not_found("guard", &row.id));
         }
         tx.execute(REMOVE_POINTS, params![&row.id]).await?;
-        log_guard(&mut tx, row, "remove", by).await?;
+        log_guard(&mut tx, row, "remove", by, 0).await?;
         tx.commit().await
     }
 
@@ -291,7 +291,8 @@ impl Store {
             &row.created_by
         ];
         tx.execute(NEW_ROLLOUT, params).await?;
-        log_rollout(&mut tx, row, "start", by).await?;
+        // A place of its own on the log, beside the guard's.
+        log_rollout(&mut tx, row, "start", by, 1).await?;
         tx.commit().await
     }
 
@@ -314,7 +315,7 @@ impl Store {
             send_in(&mut tx, message, at).await?;
         }
         if let Some((action, by)) = log {
-            log_rollout(&mut tx, row, action, by).await?;
+            log_rollout(&mut tx, row, action, by, 0).await?;
         }
         tx.commit().await
     }
@@ -355,7 +356,7 @@ async fn insert_guard(tx: &mut Tx, row: &GuardRow, by: &Stamp) -> Result<(), Sto
     let settings = json(settings)?;
     let params = params![id, environment, flag, phase, settings, *created_at, created_by];
     tx.execute(INSERT, params).await?;
-    log_guard(tx, row, "arm", by).await
+    log_guard(tx, row, "arm", by, 0).await
 }
 
 async fn save(tx: &mut Tx, row: &GuardRow) -> Result<(), StoreError> {
@@ -383,6 +384,7 @@ async fn log_guard(
     row: &GuardRow,
     action: &str,
     by: &Stamp,
+    place: usize,
 ) -> Result<(), StoreError> {
     let entry = Entry {
         environment: Some(&row.environment),
@@ -393,7 +395,7 @@ async fn log_guard(
         before: None,
         after: Some(json(&row.settings)?),
     };
-    tx.log(by, 0, entry).await
+    tx.log(by, place, entry).await
 }
 
 async fn log_rollout(
@@ -401,6 +403,7 @@ async fn log_rollout(
     row: &RolloutRow,
     action: &str,
     by: &Stamp,
+    place: usize,
 ) -> Result<(), StoreError> {
     let entry = Entry {
         environment: Some(&row.environment),
@@ -411,7 +414,7 @@ async fn log_rollout(
         before: None,
         after: Some(json(&row.state)?),
     };
-    tx.log(by, 0, entry).await
+    tx.log(by, place, entry).await
 }
 
 fn read(row: &Row) -> Result<GuardRow, StoreError> {

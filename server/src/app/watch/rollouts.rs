@@ -10,8 +10,9 @@ use switchback_store::{CountFilter, Role, RolloutRow, StoreError};
 use switchback_watch::rollout::{
     Command, Estimate, Phase, Plan, RolloutState, Step, Traffic, detection_time,
 };
+use switchback_watch::rollup::floor;
 
-use super::figures::Window;
+use super::figures::{Window, width_for};
 use super::guards::{GuardSettings, TICK_MS};
 use super::ticks::Metric;
 use crate::app::App;
@@ -382,11 +383,12 @@ impl App {
         window: Window,
     ) -> Result<(u64, u64), StoreError> {
         let (good, bad) = metric.kinds();
+        let width_s = width_for(window, self.clock.now());
         let filter = CountFilter {
             environment,
-            width_s: super::figures::width_for(window, self.clock.now()),
+            width_s,
             dimension: "all",
-            from: window.from,
+            from: floor(window.from, width_s),
             until: window.until,
         };
         let counts: HashMap<String, u64> = self

@@ -4,10 +4,11 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use switchback_core::model::Millis;
-use switchback_store::{ChangeFilter, Role, RunFilter};
+use switchback_store::{ChangeFilter, CountFilter, Role, RunFilter};
 use switchback_watch::event::EventKind;
+use switchback_watch::rollup::{FINEST_S, floor};
 
-use super::figures::{Rate, Window};
+use super::figures::{Rate, Window, width_for};
 use super::ticks::Metric;
 use crate::app::App;
 use crate::app::error::AppError;
@@ -161,11 +162,12 @@ impl App {
         window: Window,
     ) -> Result<Option<(Rate, Rate)>, AppError> {
         let dimension = format!("flag:{flag}");
-        let filter = switchback_store::CountFilter {
+        let width_s = width_for(window, self.clock.now());
+        let filter = CountFilter {
             environment,
-            width_s: super::figures::width_for(window, self.clock.now()),
+            width_s,
             dimension: &dimension,
-            from: window.from,
+            from: floor(window.from, width_s), // before the change nobody's variant was counted
             until: window.until,
         };
         let (mut on, mut off) = ((0, 0), (0, 0));
@@ -188,6 +190,7 @@ impl App {
         at: Millis,
         until: Millis,
     ) -> Result<(Rate, Rate), AppError> {
+        let at = floor(at, FINEST_S);
         let after = Window { from: at, until: until.min(at + BESIDE_MS) + 1 };
         let before = Window { from: at - BESIDE_MS, until: at };
         let (all, bad) = self.attempts(environment, Metric::Login, after).await?;
