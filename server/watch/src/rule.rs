@@ -29,7 +29,7 @@ use switchback_playbook::read::{Entries, Reader, is_name, join};
 use switchback_playbook::units::{duration_words, parse_percent};
 use switchback_playbook::yaml::{self, Node};
 
-pub use condition::{Condition, Of, Pairs};
+pub use condition::{Condition, Of, Origin, Outside, Pairs};
 
 /// The longest `for` and `keep_for`, in milliseconds.
 const HELD_MS_MAX: Millis = 86_400_000;
@@ -129,9 +129,11 @@ impl Rule {
         self.when.threshold()
     }
 
-    /// The value at or below which it is calm.
+    /// The value at or below which it is calm; never above the threshold.
     pub fn clear_level(&self) -> f64 {
-        self.threshold() * self.clear
+        let threshold = self.threshold();
+        // Below nought, further down is a larger number.
+        if threshold < 0.0 { threshold / self.clear.max(0.01) } else { threshold * self.clear }
     }
 
     /// What people are told of a value.
@@ -379,6 +381,8 @@ mod tests {
             "{latency: {of: login, quantile: 95%, above: 2s, window: 5m, min_events: 20}}",
             "{count: {type: rls_violation, above: 0, window: 10m}}",
             "{anomaly: {of: login}}",
+            "{value: {source: shop, query: SELECT 1, above: 100}}",
+            "{value: {prometheus: 'http://prometheus:9090/', query: up, below: 1}}",
             "{component_down: {component: auth}}",
         ] {
             let found = Rule::parse(&rule(&format!("  when: {when}\n"))).unwrap();
@@ -418,6 +422,28 @@ mod tests {
         }
         for text in ["", "[]", "kind: Playbook", "kind: AlertRule\nmetadata: 1\nspec: 2", ": {"] {
             assert!(Rule::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn too_low_is_turned_round() {
+        let text = rule("  when: {value: {source: shop, query: SELECT 1, below: 7}}\n");
+        let found = Rule::parse(&text).unwrap();
+        let (fires, calm) = (found.threshold(), found.clear_level());
+        assert!(-6.0 > fires && -8.0 < fires && -9.0 > calm && -10.0 <= calm);
+        assert_eq!(found.words(Some(-6.5), "production"), "It is 6.5.");
+        for value in [
+            "{source: shop, query: SELECT 1}",
+            "{source: shop, query: SELECT 1, above: NaN}",
+            "{source: shop, query: SELECT 1, above: 1, below: 2}",
+            "{source: shop, prometheus: 'http://p', query: up, above: 1}",
+            "{prometheus: 'ftp://p', query: up, above: 1}",
+            "{prometheus: 'http://me:secret@p', query: up, above: 1}",
+        ] {
+            assert!(
+                Rule::parse(&rule(&format!("  when: {{value: {value}}}\n"))).is_err(),
+                "{value}"
+            );
         }
     }
 

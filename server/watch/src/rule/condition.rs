@@ -63,6 +63,29 @@ pub enum Pairs {
     Rollback,
 }
 
+/// Where a value outside is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A data source, by name; the query is SQL with one column, and its first row counts.
+    Source(String),
+    /// The base of a Prometheus server's address; of several series the worst counts.
+    Prometheus(String),
+}
+
+/// A number that somebody else knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outside {
+    /// Where it is asked for.
+    pub origin: Origin,
+    /// How.
+    pub query: String,
+    /// The value beyond which it is bad.
+    pub bound: f64,
+    /// Too low is bad, not too high.
+    pub is_below: bool,
+}
+
 /// What is watched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,6 +156,8 @@ pub enum Condition {
         /// Of what.
         of: Of,
     },
+    /// A value of a data source or of Prometheus. Where too low is bad, readings are turned round.
+    Value(Outside),
     /// A component has an outage.
     ComponentDown {
         /// Its key.
@@ -152,6 +177,13 @@ impl Condition {
             Self::Latency { above_ms, .. } => *above_ms,
             Self::Count { above, .. } => *above as f64,
             Self::Anomaly { .. } => hour_of_week::Z_NAMED,
+            Self::Value(Outside { bound, is_below, .. }) => {
+                if *is_below {
+                    -bound
+                } else {
+                    *bound
+                }
+            }
             Self::ComponentDown { .. } => 0.5,
         }
     }
@@ -167,7 +199,7 @@ impl Condition {
             Self::VolumeDrop { .. } => 60_000,
             Self::Absence { for_ms, .. } => *for_ms,
             Self::Anomaly { .. } => 3_600_000,
-            Self::ComponentDown { .. } => 0,
+            Self::Value(_) | Self::ComponentDown { .. } => 0,
         }
     }
 
@@ -187,6 +219,9 @@ impl Condition {
             }
             Self::Latency { .. } => format!("{} ms", rounded(value)),
             Self::Count { .. } => rounded(value),
+            Self::Value(Outside { is_below, .. }) => {
+                rounded(if *is_below { -value } else { value })
+            }
             Self::ComponentDown { .. } => {
                 if value > 0.5 {
                     "down".to_owned()
@@ -228,6 +263,7 @@ impl Condition {
             Self::Anomaly { .. } => {
                 "The last hour in {environment} is {value} from what is usual for it."
             }
+            Self::Value(_) => "It is {value}.",
             Self::ComponentDown { .. } => "The component is {value}.",
         }
     }
@@ -238,7 +274,7 @@ fn rounded(value: f64) -> String {
     format!("{}", (value * 100.0).round() / 100.0)
 }
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "failure_rate",
     "burn_rate",
     "baseline",
@@ -247,11 +283,12 @@ const KINDS: [&str; 9] = [
     "latency",
     "count",
     "anomaly",
+    "value",
     "component_down",
 ];
 
 pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condition> {
-    let map = reader.map(node, path, &KINDS, &["sessions", "value"])?;
+    let map = reader.map(node, path, &KINDS, &["sessions"])?;
     let pairs = node.pairs().unwrap_or_default();
     if pairs.len() != 1 {
         let hint = format!("one of {}", KINDS.join(", "));
@@ -357,6 +394,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             let map = reader.map(node, path, &["of"], &[])?;
             Some(Condition::Anomaly { of: of(reader, map, path)? })
         }
+        "value" => outside(reader, node, path).map(Condition::Value),
         _ => {
             let map = reader.map(node, path, &["component"], &[])?;
             Some(Condition::ComponentDown {
@@ -364,6 +402,52 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             })
         }
     }
+}
+
+fn outside(reader: &mut Reader, node: &Node, path: &str) -> Option<Outside> {
+    let keys = ["source", "prometheus", "query", "above", "below"];
+    let map = reader.map(node, path, &keys, &[])?;
+    let origin = match (map.get("source"), map.get("prometheus")) {
+        (Some(_), None) => reader.required(map, path, "source", 100).map(Origin::Source),
+        (None, Some(_)) => prometheus(reader, map, path).map(Origin::Prometheus),
+        _ => {
+            let message = "exactly one of `source` and `prometheus` is expected";
+            reader.fault(node, path, message, "");
+            None
+        }
+    };
+    let query = reader.required(map, path, "query", 2_000);
+    let (is_below, key) = match (map.get("above"), map.get("below")) {
+        (Some(_), None) => (false, "above"),
+        (None, Some(_)) => (true, "below"),
+        _ => {
+            reader.fault(node, path, "exactly one of `above` and `below` is expected", "");
+            return None;
+        }
+    };
+    let place = map.get(key).unwrap_or(node);
+    let bound = place.text().and_then(|text| text.parse::<f64>().ok());
+    let bound = bound.filter(|bound| bound.is_finite());
+    if bound.is_none() {
+        reader.fault(place, &join(path, key), "a number is expected", "");
+    }
+    Some(Outside { origin: origin?, query: query?, bound: bound?, is_below })
+}
+
+/// The base of an address without anything that might be a secret.
+fn prometheus(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<String> {
+    let url = reader.required(map, path, "prometheus", 1_000)?;
+    let url = url.trim_end_matches('/');
+    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    if !authority.is_empty() && !authority.contains('@') && !url.contains(['?', '#']) {
+        return Some(url.to_owned());
+    }
+    if let Some(node) = map.get("prometheus") {
+        let message = "an address such as http://prometheus:9090 is expected, without a password";
+        reader.fault(node, &join(path, "prometheus"), message, "");
+    }
+    None
 }
 
 fn of(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Of> {
