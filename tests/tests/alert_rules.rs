@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use switchback_tests::browser::Browser;
 use switchback_tests::server::{ADMIN, EVENTS, program};
-use switchback_tests::{Api, Backend, Server, Sink, eventually, on_both};
+use switchback_tests::{Api, Backend, Server, Sink, eventually, on_both, shop};
 
 const PROD: &str = "/api/v1/environments/production";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -227,6 +227,43 @@ on_both! {
             let answer = api.send(Method::POST, "/api/v1/silences", Some(wish)).await;
             assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.body);
         }
+    }
+
+    /// A number of a database, asked for beside the loop; what cannot be asked for is no data.
+    async fn a_value_of_a_data_source_fires(backend: Backend) {
+        let (_server, api) = shop::open(&backend, "shop", &[]).await;
+        let written = async |name: &str, query: &str, bound: &str| {
+            let value = format!("{{value: {{source: shop, query: {query}, {bound}}}}}");
+            let old = "{failure_rate: {of: login, above: 10%, window: 5m, min_events: 20}}";
+            let source = rule(name, "").replace(old, &value);
+            api.put(&format!("/api/v1/alert-rules/{name}"), json!({"source": source})).await;
+        };
+        written("high", "SELECT 7 AS n", "above: 5").await;
+        written("low", "SELECT 7 AS n", "below: 10").await;
+        written("broken", "SELECT n FROM nothing", "above: 5").await;
+        for name in ["high", "low"] {
+            assert_eq!(fired(&api, name).await["words"], json!("It is 7."));
+        }
+        let broken = standing(&api, "broken").await;
+        assert!(broken["no_data_since"].is_number() && broken["phase"] == "ok", "{broken}");
+    }
+
+    /// One user signs in again and again.
+    async fn many_sessions_of_one_user_are_seen(backend: Backend) {
+        let server = serve(&backend);
+        let api = server.api();
+        let source = rule("odd", "").replace(
+            "{failure_rate: {of: login, above: 10%, window: 5m, min_events: 20}}",
+            "{sessions: {at_once: 3, window: 1h}}",
+        );
+        let app = Api::new(&server.url, EVENTS);
+        for n in 0..5 {
+            let body = json!({"user_id": "ada", "session_id": format!("s{n}")});
+            assert!(app.send(Method::POST, "/api/v1/sessions/login", Some(body)).await.status.is_success());
+        }
+        api.put("/api/v1/alert-rules/odd", json!({"source": source})).await;
+        let alert = fired(&api, "odd").await;
+        assert!(alert["words"].as_str().unwrap().contains("began 5 sessions"), "{alert}");
     }
 
     /// What Alertmanager sends stands among ours, once, however often it comes.

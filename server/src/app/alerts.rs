@@ -263,7 +263,7 @@ fn outside(app: &App, environment: String, event: &AlertEvent) -> OutsideAlert {
         _ => "warning",
     };
     let now = app.clock.now();
-    let began = event.starts_at.parse::<jiff::Timestamp>().map(|at| at.as_millisecond());
+    let began = event.starts_at.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond);
     let row = AlertRow {
         id: app.ids.next("alr"),
         source: "alertmanager".to_owned(),

@@ -11,7 +11,7 @@ use switchback_watch::burn;
 use switchback_watch::histogram::Histogram;
 use switchback_watch::hour_of_week::Usual;
 use switchback_watch::rollup::{FINEST_S, floor};
-use switchback_watch::rule::{Condition, Of, Pairs};
+use switchback_watch::rule::{Condition, Of, Pairs, Sessions};
 use switchback_watch::volume;
 
 use super::figures::SILENT_MS;
@@ -28,6 +28,8 @@ const FINE_MS: Millis = 5 * HOUR_MS;
 const MINUTES_MS: Millis = 24 * HOUR_MS;
 /// How often what is usual is looked up again, in milliseconds.
 const USUAL_EVERY_MS: Millis = 60_000;
+/// How often sessions are counted, in milliseconds.
+const SESSIONS_EVERY_MS: Millis = 30_000;
 /// What was not seen for so long is nothing that this environment reports, in milliseconds.
 const SEEN_MS: Millis = 7 * 86_400_000;
 /// A silence is looked at this many windows back.
@@ -39,6 +41,7 @@ pub(super) struct Usuals {
     rates: HashMap<(String, &'static str), (Millis, Option<f64>)>,
     volumes: HashMap<(String, &'static str), (Millis, Option<f64>)>,
     hours: HashMap<(String, &'static str), (Millis, Option<f64>)>,
+    sessions: HashMap<(String, String), (Millis, Reading)>,
     outside: Answers,
 }
 
@@ -88,6 +91,9 @@ impl App {
         place: Place<'_>,
         when: &Condition,
     ) -> Result<Reading, StoreError> {
+        if let Condition::Sessions(wanted) = when {
+            return self.odd_sessions(usuals, place, wanted).await;
+        }
         if let Condition::Value(wanted) = when {
             return Ok(self.outside_value(&usuals.outside, wanted, place.end));
         }
@@ -148,9 +154,10 @@ impl App {
                 Reading::Value(n)
             }
             Condition::Anomaly { of } => self.anomaly(usuals, place, *of).await?,
-            Condition::Absence { .. } | Condition::Value(_) | Condition::ComponentDown { .. } => {
-                Reading::NoData
-            }
+            Condition::Absence { .. }
+            | Condition::Sessions(_)
+            | Condition::Value(_)
+            | Condition::ComponentDown { .. } => Reading::NoData,
         })
     }
 
@@ -251,6 +258,40 @@ impl App {
             highest = times.into_iter().chain(highest).reduce(f64::max);
         }
         Ok(value(highest))
+    }
+
+    /// What is odd about sessions; an environment without any open one says nothing.
+    #[expect(clippy::cast_precision_loss, reason = "counts of sessions stay below 2^52")]
+    async fn odd_sessions(
+        &self,
+        usuals: &mut Usuals,
+        place: Place<'_>,
+        wanted: &Sessions,
+    ) -> Result<Reading, StoreError> {
+        let key = (place.environment.to_owned(), format!("{wanted:?}"));
+        if let Some((at, found)) = usuals.sessions.get(&key)
+            && place.end - at < SESSIONS_EVERY_MS
+        {
+            return Ok(*found);
+        }
+        let open = self.store.sum_open_sessions(place.environment).await?;
+        let found = match wanted {
+            _ if open == 0 => Reading::NoData,
+            Sessions::IdleShare { min_sessions, .. } if open < *min_sessions => Reading::Few,
+            Sessions::IdleShare { .. } => {
+                let hours = i64::from(self.config.watch.session_idle_hours);
+                let span = (place.end - hours * HOUR_MS / 2, Millis::MAX);
+                let active = self.store.count_active_sessions(place.environment, span).await?;
+                Reading::Value(1.0 - active.min(open) as f64 / open as f64)
+            }
+            Sessions::AtOnce { window_ms, .. } => {
+                let since = place.end - window_ms;
+                let most = self.store.most_sessions_at_once(place.environment, since).await?;
+                Reading::Value(most as f64)
+            }
+        };
+        usuals.sessions.insert(key, (place.end, found));
+        Ok(found)
     }
 
     async fn usual_rate(

@@ -86,6 +86,26 @@ pub struct Outside {
     pub is_below: bool,
 }
 
+/// What is odd about the sessions of the app's users.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sessions {
+    /// So many are idle for over half of the time after which they end.
+    IdleShare {
+        /// From 0 to 1.
+        above: f64,
+        /// Fewer open ones say nothing.
+        min_sessions: u64,
+    },
+    /// One user began so many that are all open.
+    AtOnce {
+        /// How many are not yet too many.
+        above: u64,
+        /// Begun within this time, in milliseconds.
+        window_ms: Millis,
+    },
+}
+
 /// What is watched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -156,6 +176,8 @@ pub enum Condition {
         /// Of what.
         of: Of,
     },
+    /// Sessions of the app's users are odd.
+    Sessions(Sessions),
     /// A value of a data source or of Prometheus. Where too low is bad, readings are turned round.
     Value(Outside),
     /// A component has an outage.
@@ -169,13 +191,17 @@ impl Condition {
     /// The value above which it holds.
     pub fn threshold(&self) -> f64 {
         match self {
-            Self::FailureRate { above, .. } => *above,
+            Self::FailureRate { above, .. } | Self::Sessions(Sessions::IdleShare { above, .. }) => {
+                *above
+            }
             Self::BurnRate { .. } => 1.0,
             Self::Baseline { z, .. } => *z,
             Self::VolumeDrop { .. } => -volume::ALPHA.log10(),
             Self::Absence { for_ms, .. } => *for_ms as f64,
             Self::Latency { above_ms, .. } => *above_ms,
-            Self::Count { above, .. } => *above as f64,
+            Self::Count { above, .. } | Self::Sessions(Sessions::AtOnce { above, .. }) => {
+                *above as f64
+            }
             Self::Anomaly { .. } => hour_of_week::Z_NAMED,
             Self::Value(Outside { bound, is_below, .. }) => {
                 if *is_below {
@@ -193,20 +219,23 @@ impl Condition {
         match self {
             Self::FailureRate { window_ms, .. }
             | Self::Latency { window_ms, .. }
-            | Self::Count { window_ms, .. } => *window_ms,
+            | Self::Count { window_ms, .. }
+            | Self::Sessions(Sessions::AtOnce { window_ms, .. }) => *window_ms,
             Self::BurnRate { pairs: Pairs::Standard, .. } => 3 * 86_400_000,
             Self::BurnRate { pairs: Pairs::Rollback, .. } | Self::Baseline { .. } => 300_000,
             Self::VolumeDrop { .. } => 60_000,
             Self::Absence { for_ms, .. } => *for_ms,
             Self::Anomaly { .. } => 3_600_000,
-            Self::Value(_) | Self::ComponentDown { .. } => 0,
+            Self::Sessions(_) | Self::Value(_) | Self::ComponentDown { .. } => 0,
         }
     }
 
     /// A value for people.
     pub fn value_words(&self, value: f64) -> String {
         match self {
-            Self::FailureRate { .. } => format!("{} %", rounded(value * 100.0)),
+            Self::FailureRate { .. } | Self::Sessions(Sessions::IdleShare { .. }) => {
+                format!("{} %", rounded(value * 100.0))
+            }
             Self::BurnRate { .. } => format!("{} times", rounded(value)),
             Self::Baseline { .. } | Self::Anomaly { .. } => {
                 format!("{} standard deviations", rounded(value))
@@ -218,7 +247,7 @@ impl Condition {
                 duration_words(seconds * 1_000)
             }
             Self::Latency { .. } => format!("{} ms", rounded(value)),
-            Self::Count { .. } => rounded(value),
+            Self::Count { .. } | Self::Sessions(Sessions::AtOnce { .. }) => rounded(value),
             Self::Value(Outside { is_below, .. }) => {
                 rounded(if *is_below { -value } else { value })
             }
@@ -263,6 +292,12 @@ impl Condition {
             Self::Anomaly { .. } => {
                 "The last hour in {environment} is {value} from what is usual for it."
             }
+            Self::Sessions(Sessions::IdleShare { .. }) => {
+                "{value} of the sessions in {environment} are idle."
+            }
+            Self::Sessions(Sessions::AtOnce { .. }) => {
+                "One user in {environment} began {value} sessions within {window}, and all are open."
+            }
             Self::Value(_) => "It is {value}.",
             Self::ComponentDown { .. } => "The component is {value}.",
         }
@@ -274,7 +309,7 @@ fn rounded(value: f64) -> String {
     format!("{}", (value * 100.0).round() / 100.0)
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "failure_rate",
     "burn_rate",
     "baseline",
@@ -283,12 +318,13 @@ const KINDS: [&str; 10] = [
     "latency",
     "count",
     "anomaly",
+    "sessions",
     "value",
     "component_down",
 ];
 
 pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condition> {
-    let map = reader.map(node, path, &KINDS, &["sessions"])?;
+    let map = reader.map(node, path, &KINDS, &[])?;
     let pairs = node.pairs().unwrap_or_default();
     if pairs.len() != 1 {
         let hint = format!("one of {}", KINDS.join(", "));
@@ -394,6 +430,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             let map = reader.map(node, path, &["of"], &[])?;
             Some(Condition::Anomaly { of: of(reader, map, path)? })
         }
+        "sessions" => sessions(reader, node, path).map(Condition::Sessions),
         "value" => outside(reader, node, path).map(Condition::Value),
         _ => {
             let map = reader.map(node, path, &["component"], &[])?;
@@ -402,6 +439,25 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             })
         }
     }
+}
+
+fn sessions(reader: &mut Reader, node: &Node, path: &str) -> Option<Sessions> {
+    let pairs = node.pairs().unwrap_or_default();
+    if pairs.iter().any(|(key, _)| key.text == "idle_share") {
+        let map = reader.map(node, path, &["idle_share", "min_sessions"], &[])?;
+        let above = required_share(reader, map, path, "idle_share", (0.0, 1.0))?;
+        let min_sessions = reader.whole(map, path, "min_sessions", 1, 1_000_000_000);
+        return Some(Sessions::IdleShare {
+            above,
+            min_sessions: min_sessions.unwrap_or(EVENTS_MIN),
+        });
+    }
+    let map = reader.map(node, path, &["at_once", "window"], &[])?;
+    if map.get("at_once").is_none() {
+        reader.fault(node, path, "`idle_share` or `at_once` is missing", "");
+    }
+    let above = reader.whole(map, path, "at_once", 1, 1_000_000)?;
+    Some(Sessions::AtOnce { above, window_ms: window(reader, map, path, "window")? })
 }
 
 fn outside(reader: &mut Reader, node: &Node, path: &str) -> Option<Outside> {
