@@ -87,7 +87,7 @@ on_both! {
             let answer = api.send(Method::PUT, &format!("/api/v1/alerts/{id}/ack"), Some(json!({"minutes": 5}))).await;
             (answer.status == StatusCode::OK).then_some(answer.body)
         }).await;
-        assert_eq!(mine["acked_by"], json!("token:admin"), "{mine}");
+        assert_eq!(mine["acked_by"], json!("token:first admin token"), "{mine}");
 
         logins(&server, "b", 2_000, 0).await;
 
@@ -231,7 +231,9 @@ on_both! {
 
     /// A number of a database, asked for beside the loop; what cannot be asked for is no data.
     async fn a_value_of_a_data_source_fires(backend: Backend) {
-        let (_server, api) = shop::open(&backend, "shop", &[]).await;
+        let mine = rule("mine", "");
+        let (_server, api) = shop::open(&backend, "shop", &[("alerts/mine.yaml", &mine)]).await;
+        assert_eq!(standing(&api, "mine").await["is_own"], json!(false), "the folder's rules count");
         let written = async |name: &str, query: &str, bound: &str| {
             let value = format!("{{value: {{source: shop, query: {query}, {bound}}}}}");
             let old = "{failure_rate: {of: login, above: 10%, window: 5m, min_events: 20}}";
