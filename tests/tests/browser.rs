@@ -301,6 +301,13 @@ async fn every_page_is_accessible() {
     let segment = json!({"key": "staff", "name": "Staff", "constraints": []});
     let body = json!({"segment": segment, "revision": 0, "reason": "new"});
     api.put("/api/v1/environments/production/segments/staff", body).await;
+    let labels = json!({"alertname": "DiskFull", "environment": "production"});
+    let alert = json!({"status": "firing", "labels": labels, "annotations": {"summary": "the disk is full"},
+        "startsAt": "2026-02-03T04:05:06Z", "fingerprint": "f1"});
+    api.post("/api/v1/alerts", json!({"version": "4", "status": "firing", "alerts": [alert]}))
+        .await;
+    let silence = json!({"rule": "login_failures", "minutes": 60, "comment": "a quiet night"});
+    api.post("/api/v1/silences", silence).await;
     let incidents = api.get("/api/v1/incidents").await;
     let incident = incidents["items"][0]["id"].as_str().map(str::to_owned);
     let browser = Browser::start().await;
@@ -325,6 +332,9 @@ async fn every_page_is_accessible() {
         "/segments/new",
         "/clients",
         "/clients/nobody",
+        "/alerts",
+        "/alert-rules/login_failures",
+        "/alert-rules/new",
         "/playbooks",
         "/playbooks/auth-rollback",
         "/incidents",

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use switchback_playbook::alerts::{Alert, Approve, Given};
 use switchback_playbook::format::Playbook;
-use switchback_store::{Once, Role};
+use switchback_store::{AlertRow, Once, OutsideAlert, Role};
 
 use super::App;
 use super::automation::Wish;
 use super::error::AppError;
 use super::ids;
-use super::who::Who;
+use super::who::{EVERYWHERE, Who};
 
 /// Alerts in one message.
 const ALERTS_MAX: usize = 1_000;
@@ -78,6 +78,8 @@ pub struct AlertEvent {
 pub struct AlertsTaken {
     /// Alerts in it.
     pub received: u64,
+    /// Alerts that stand among ours now: where the token has the role operator.
+    pub recorded: u64,
     /// Runs that they started, now or when they came before.
     pub started: Vec<AlertStart>,
     /// Starts that were refused, now or when they came before.
@@ -156,16 +158,10 @@ impl App {
         let Some(token) = who.name.strip_prefix("token:").filter(|_| who.user_id.is_none()) else {
             return Ok(taken); // a trigger names a token, and people have none
         };
-        let catalogue = self.catalogue.load_full();
         for event in message.alerts.iter().filter(|one| one.status == AlertStatus::Firing) {
-            let wanted = catalogue.playbooks.values().flat_map(|playbook| {
-                let own = playbook.triggers.alerts.iter();
-                own.filter(|alert| alert.matches(token, &event.labels)).map(move |a| (playbook, a))
-            });
-            for (playbook, trigger) in wanted {
-                self.start_for(who, token, playbook, trigger, event, &mut taken).await?;
-            }
+            self.start_wanted(who, token, event, &mut taken).await?;
         }
+        taken.recorded = self.record_alerts(who, message).await?;
         tracing::info!(
             started = taken.started.len(),
             refused = taken.refused.len(),
@@ -173,6 +169,56 @@ impl App {
             taken.received
         );
         Ok(taken)
+    }
+
+    /// Starts the playbooks that want an alert of our own rules: `source` stands where triggers name a token.
+    pub(in crate::app) async fn own_alert_fired(
+        self: &Arc<Self>,
+        source: &str,
+        event: &AlertEvent,
+    ) -> Result<(), AppError> {
+        let who = Who::with_role(&format!("alert:{source}"), Role::Operator);
+        self.start_wanted(&who, source, event, &mut AlertsTaken::default()).await
+    }
+
+    async fn start_wanted(
+        self: &Arc<Self>,
+        who: &Who,
+        token: &str,
+        event: &AlertEvent,
+        taken: &mut AlertsTaken,
+    ) -> Result<(), AppError> {
+        let catalogue = self.catalogue.load_full();
+        for playbook in catalogue.playbooks.values() {
+            let own = playbook.triggers.alerts.iter();
+            for trigger in own.filter(|alert| alert.matches(token, &event.labels)) {
+                // An alert of our own says where it fires.
+                let place = event.labels.get("environment").filter(|_| token == "switchback");
+                if place.is_none_or(|place| *place == trigger.environment) {
+                    self.start_for(who, token, playbook, trigger, event, taken).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the alerts among ours, each once, where the token may. Returns how many.
+    async fn record_alerts(&self, who: &Who, message: &AlertMessage) -> Result<u64, AppError> {
+        let known = self.known_environments();
+        let mut rows = Vec::new();
+        for event in &message.alerts {
+            let named = event.labels.get("environment").map(String::as_str).unwrap_or_default();
+            let environment = known.iter().find(|one| one.key == named);
+            let environment = environment.map(|one| one.key.clone()).unwrap_or_default();
+            let place = if environment.is_empty() { EVERYWHERE } else { &environment };
+            if who.can(Role::Operator, place) {
+                rows.push(outside(self, environment, event));
+            }
+        }
+        if !rows.is_empty() {
+            self.store.note_outside_alerts(&rows, self.clock.now()).await?;
+        }
+        Ok(rows.len() as u64)
     }
 
     async fn start_for(
@@ -204,6 +250,44 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// An alert from outside as it stands among ours. Words are cut to what lists can show.
+fn outside(app: &App, environment: String, event: &AlertEvent) -> OutsideAlert {
+    let cut = |text: &str, most: usize| text.trim().chars().take(most).collect::<String>();
+    let name = event.labels.get("alertname").map_or("alert", String::as_str);
+    let told = ["summary", "description"].iter().find_map(|one| event.annotations.get(*one));
+    let severity = match event.labels.get("severity").map(String::as_str) {
+        Some("critical" | "page" | "error") => "critical",
+        Some("info" | "none") => "info",
+        _ => "warning",
+    };
+    let now = app.clock.now();
+    let began = event.starts_at.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond);
+    let row = AlertRow {
+        id: app.ids.next("alr"),
+        source: "alertmanager".to_owned(),
+        rule: cut(name, 100),
+        environment,
+        title: cut(name, 100),
+        severity: severity.to_owned(),
+        labels: event
+            .labels
+            .iter()
+            .map(|(name, value)| (cut(name, 100), cut(value, 500)))
+            .collect(),
+        words: cut(told.map(String::as_str).unwrap_or_default(), 1_000),
+        fired_at: began.unwrap_or(now).clamp(0, now),
+        resolved_at: None,
+        told_steps: 0,
+        was_told: false,
+        quiet_why: None,
+        acked_by: None,
+        acked_until: None,
+        version: 0,
+    };
+    let mark = ids::hash(&format!("{}\n{}", event.fingerprint, event.starts_at));
+    OutsideAlert { mark, row, is_firing: event.status == AlertStatus::Firing }
 }
 
 fn wish(token: &str, playbook: &Playbook, trigger: &Alert, event: &AlertEvent) -> Wish {

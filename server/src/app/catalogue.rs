@@ -1,4 +1,4 @@
-//! The playbooks, incident templates and SQL files that this server knows: those that it ships, and those of a folder.
+//! The playbooks, incident templates, alert rules and SQL files that this server knows: those that it ships, and those of a folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,6 +9,7 @@ use switchback_playbook::format::{self, Playbook};
 use switchback_playbook::templates::{IncidentTemplate, Library};
 use switchback_playbook::{Problem, lint};
 use switchback_store::TemplateVersion;
+use switchback_watch::rule::Rule;
 
 use super::error::AppError;
 use super::incident_templates::KnownTemplate;
@@ -21,6 +22,7 @@ const SQL: &[&str] = &["sql"];
 #[folder = "$CARGO_MANIFEST_DIR/../runbooks"]
 #[include = "*.yaml"]
 #[include = "incidents/*.yaml"]
+#[include = "alerts/*.yaml"]
 #[include = "sql/*.sql"]
 struct Shipped;
 
@@ -31,6 +33,8 @@ pub struct Catalogue {
     pub playbooks: BTreeMap<String, Playbook>,
     /// Incident templates and SQL files.
     pub templates: Library,
+    /// Alert rules by name, with their texts.
+    pub alert_rules: BTreeMap<String, (Rule, String)>,
     /// Files of the operator's folder and templates that were refused, with what is wrong.
     pub refused: Vec<(String, Vec<Problem>)>,
     /// Templates that were written in the console, by their newest version.
@@ -51,7 +55,8 @@ impl Catalogue {
             }
         }
         if let Some(folder) = folder {
-            for (part, endings) in [("", YAML), ("incidents", YAML), ("sql", SQL)] {
+            for (part, endings) in [("", YAML), ("incidents", YAML), ("alerts", YAML), ("sql", SQL)]
+            {
                 texts.extend(read_folder(&folder.join(part), part, endings)?);
             }
         }
@@ -72,6 +77,8 @@ impl Catalogue {
                 catalogue.templates.insert_script(name, text.clone());
             } else if name.starts_with("incidents/") {
                 catalogue.insert_template(name, text);
+            } else if name.starts_with("alerts/") {
+                catalogue.insert_rule(name, text);
             } else {
                 playbooks.push((name, text));
             }
@@ -102,6 +109,15 @@ impl Catalogue {
         catalogue.own_templates = own;
         catalogue.texts = texts;
         catalogue
+    }
+
+    fn insert_rule(&mut self, place: &str, text: &str) {
+        match Rule::parse(text) {
+            Ok(rule) => {
+                self.alert_rules.insert(rule.name.clone(), (rule, text.to_owned()));
+            }
+            Err(problems) => self.refused.push((place.to_owned(), problems)),
+        }
     }
 
     fn insert_template(&mut self, place: &str, text: &str) {

@@ -16,6 +16,8 @@ const ROWS_MAX: usize = 50_000;
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
 const KEEP_MS: i64 = 14 * DAY_MS;
+/// How long alerts that are over are kept, in milliseconds.
+const KEEP_ALERTS_MS: i64 = 400 * DAY_MS;
 
 type Key = (String, String, Millis, String);
 
@@ -114,6 +116,7 @@ impl App {
             self.store.sweep_subscribers(now - super::subscribers::PENDING_MS).await?;
             self.sweep_probes().await?;
             self.sweep_auth_events().await?;
+            self.store.forget_alerts(now - KEEP_ALERTS_MS).await?;
             self.store.forget_keys(now - DAY_MS, now - 30 * DAY_MS).await
         };
         if let Err(error) = swept.await {

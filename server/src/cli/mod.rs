@@ -1,5 +1,6 @@
 //! The command line: one file per command group. Without a command it serves.
 
+mod alert;
 mod apply;
 mod approval;
 mod automation;
@@ -220,6 +221,13 @@ enum Command {
         #[command(subcommand)]
         command: session::Command,
     },
+    /// Alerts: who takes care, rules, silences.
+    Alert {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: alert::Command,
+    },
     /// Backups of data sources: list, take, prove.
     Backup {
         #[command(flatten)]
@@ -375,6 +383,9 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Template { target, command }) => {
             in_runtime(tell::template(target.client(&variables)?, command))
+        }
+        Some(Command::Alert { target, command }) => {
+            in_runtime(alert::run(target.client(&variables)?, command))
         }
         Some(Command::Probe { target, command }) => {
             in_runtime(probe::run(target.client(&variables)?, command))

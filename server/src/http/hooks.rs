@@ -1,19 +1,36 @@
-//! `POST /hooks/playbooks/{playbook}/{environment}`: signed calls that start playbooks.
+//! Calls from other systems: `POST /hooks/playbooks/{playbook}/{environment}`, signed, and `POST /hooks/alertmanager`, with a token.
 
-use actix_web::web::{self, Bytes, Data, Path};
+use actix_web::web::{self, Bytes, Data, Json, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
 use super::State;
+use super::auth::Caller;
 use crate::app::AppError;
+use crate::app::alerts::{AlertMessage, AlertsTaken};
 use crate::app::webhooks::Call;
 
-/// Its URL.
+/// Their URLs.
 pub fn routes(config: &mut web::ServiceConfig) {
     let hook = web::resource("/hooks/playbooks/{playbook}/{environment}");
     config.service(
         hook.route(web::post().to(call)).default_service(web::to(super::problem::wrong_method)),
     );
+    let alerts = web::resource("/hooks/alertmanager");
+    config.service(
+        alerts
+            .route(web::post().to(alerts_of))
+            .default_service(web::to(super::problem::wrong_method)),
+    );
+}
+
+/// Answers once everything is kept, so that a sender who hears nothing may send again.
+async fn alerts_of(
+    app: Data<State>,
+    caller: Caller,
+    body: Json<AlertMessage>,
+) -> Result<Json<AlertsTaken>, AppError> {
+    Ok(Json(app.alert_fired(&caller.0, &body).await?))
 }
 
 async fn call(

@@ -4,6 +4,7 @@
 //! `change_log` or `rollback_log` are in the same transaction, always.
 #![warn(missing_docs)]
 
+mod alerts;
 mod auth_counts;
 mod auth_events;
 mod automation;
@@ -45,6 +46,7 @@ mod user_sessions;
 mod users;
 mod visits;
 
+pub use alerts::{AlertBatch, AlertRow, AlertStateRow, OutsideAlert, Silence};
 pub use auth_counts::{Count, CountFilter, SourceRow};
 pub use auth_events::{AuthEventRow, NewEvents, Taken};
 pub use automation::{AutomationOff, Gate, Once, ScheduleRow};
@@ -122,6 +124,7 @@ impl Store {
     /// Every statement of this crate, so that a test can prepare each on both databases.
     pub fn statements() -> impl Iterator<Item = &'static str> {
         [
+            alerts::ALL,
             auth_counts::ALL,
             auth_events::ALL,
             backups::ALL,

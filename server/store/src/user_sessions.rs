@@ -42,6 +42,8 @@ sql! {
               AND last_activity_at >= $2 AND last_activity_at < $3";
     CAME = "SELECT COUNT(*) AS n FROM user_sessions WHERE environment = $1 AND started_at >= $2";
     OPEN = "SELECT CAST(COALESCE(SUM(started) - SUM(ended), 0) AS BIGINT) AS n FROM session_days WHERE environment = $1";
+    MOST_AT_ONCE = "SELECT MAX(n) AS n FROM (SELECT COUNT(*) AS n FROM user_sessions WHERE environment = $1 \
+                    AND started_at >= $2 AND ended_at IS NULL GROUP BY user_key) AS by_user";
     DAYS = "SELECT day, started, ended, seconds FROM session_days WHERE environment = $1 AND day >= $2 ORDER BY day";
     REVOKED = "SELECT id, user_key, ended_at, revoked_seq FROM user_sessions WHERE environment = $1 AND revoked_seq > $2 \
                ORDER BY revoked_seq LIMIT $3";
@@ -249,6 +251,17 @@ impl Store {
     ) -> Result<Vec<UserSession>, StoreError> {
         let params = params![environment, user_key, after.at, &after.id, limit];
         self.db.all(OF_USER, params).await?.iter().map(read).collect()
+    }
+
+    /// The most sessions that one user has open of those that began since a moment.
+    pub async fn most_sessions_at_once(
+        &self,
+        environment: &str,
+        since: Millis,
+    ) -> Result<u64, StoreError> {
+        let row = self.db.one(MOST_AT_ONCE, params![environment, since]).await?;
+        let most = row.map(|row| row.opt_int("n")).transpose()?.flatten().unwrap_or(0);
+        Ok(most.max(0).cast_unsigned())
     }
 
     /// How many sessions are open: what began less what ended, by day, so that nobody is counted.

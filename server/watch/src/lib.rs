@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod action;
+pub mod alert;
 pub mod baseline;
 pub mod burn;
 pub mod draw;
@@ -20,5 +21,6 @@ pub mod ratio;
 pub mod rehearsal;
 pub mod rollout;
 pub mod rollup;
+pub mod rule;
 pub mod sample_ratio;
 pub mod volume;

@@ -20,6 +20,7 @@ use switchback_watch::once::Once;
 
 use super::figures::{SILENT_MS, Window};
 use super::guards::{GuardSettings, TICK_MS, settings_of};
+use super::rules::LiveRules;
 use super::ticks::{Flags, Metric, Ticked, count, user_of};
 use super::words::{act_word, kind_of};
 use crate::app::App;
@@ -71,6 +72,7 @@ impl App {
     /// Looks, for the life of the server, while this node holds the lease.
     pub(in crate::app) async fn run_watch(self: Arc<Self>) {
         let mut live = Live::default();
+        let mut rules = LiveRules::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = self.clock.now();
@@ -83,6 +85,7 @@ impl App {
                 Ok(true) => {}
                 Ok(false) => {
                     live = Live { done_until: end, ..Live::default() };
+                    rules = LiveRules::default();
                     continue;
                 }
                 Err(error) => {
@@ -97,6 +100,7 @@ impl App {
                     live.guards.clear(); // what is in memory may not be what is kept
                 }
             }
+            self.look_at_rules(&mut rules, end).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The watch: what apps report of their users' logins, and what it says about the changes that were made.
 
+pub mod alerts;
 mod climb;
 mod evaluator;
 pub mod events;
@@ -7,8 +8,13 @@ mod exposure;
 pub mod figures;
 pub mod guards;
 mod moves;
+mod outside;
+mod readings;
 pub mod rollouts;
+pub mod rulebook;
+mod rules;
 pub mod suspects;
+mod telling;
 mod ticks;
 mod words;
 

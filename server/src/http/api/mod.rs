@@ -1,5 +1,6 @@
 //! The management API under `/api/v1`, by noun.
 
+mod alert_rules;
 mod alerts;
 mod approvals;
 mod auth_events;
@@ -41,6 +42,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         records::endpoints(),
         auth_events::endpoints(),
         guards::endpoints(),
+        alert_rules::endpoints(),
         incidents::endpoints(),
         components::endpoints(),
         probes::endpoints(),

@@ -128,6 +128,7 @@ impl Frame {
             "segments" => "/segments",
             "clients" => "/clients",
             "playbooks" => "/playbooks",
+            "alerts" => "/alerts",
             "incidents" => "/incidents",
             "log" => "/log",
             "sessions" => "/watch/sessions",

@@ -2,6 +2,7 @@
 #![expect(clippy::unused_self, reason = "templates reach helpers through their struct")]
 #![expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
 
+mod alerts;
 pub mod assets;
 mod automation;
 mod backups;
@@ -166,6 +167,12 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/clients", get().to(clients::page))
         .route("/clients/{client}", get().to(clients::one))
         .route("/watch", get().to(watch::page))
+        .route("/alerts", get().to(alerts::page))
+        .route("/alerts/{alert}", post().to(alerts::take))
+        .route("/alert-rules/{rule}", get().to(alerts::rule))
+        .route("/alert-rules/{rule}", post().to(alerts::put_rule))
+        .route("/silences", post().to(alerts::silence))
+        .route("/silences/{silence}/end", post().to(alerts::end_silence))
         .route("/guards", post().to(guards::make))
         .route("/guards/{guard}", get().to(guards::page))
         .route("/guards/{guard}", post().to(guards::steer))

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use switchback_tests::browser::Browser;
+use switchback_tests::server::EVENTS;
 use switchback_tests::{Api, Backend, Server, eventually};
 
 use crate::shoot;
@@ -95,4 +96,33 @@ pub async fn pages(browser: &Browser, server: &Server, backend: &Backend, folder
     let settings = format!("{}/ui/settings/sources", server.url);
     shoot(browser, &settings, folder, "sources").await;
     shoot(browser, &format!("{settings}/shop/backups"), folder, "backups").await;
+}
+
+/// A rule that fires, an alert from outside, and a silence.
+pub async fn alerts(server: &Server) {
+    let api = server.api();
+    let prod = "/api/v1/environments/production";
+    let source = "kind: AlertRule\nmetadata: {name: renewals, title: Token renewals fail, owner: auth}\nspec:\n  \
+                  environments: [production]\n  severity: critical\n  labels: {component: auth}\n  \
+                  when: {failure_rate: {of: refresh, above: 10%, window: 5m}}\n  playbook: auth-rollback\n";
+    api.put("/api/v1/alert-rules/renewals", json!({"source": source})).await;
+    let kind = |n: u32| if n < 14 { "token_refresh_failure" } else { "token_refresh" };
+    let batch: Vec<Value> = (0..80)
+        .map(|n| json!({"id": format!("shot{n}"), "type": kind(n), "user_id": format!("u{n}")}))
+        .collect();
+    Api::new(&server.url, EVENTS).post("/api/v1/auth-events", json!(batch)).await;
+    eventually("the rule fires", || async {
+        let open = api.get(&format!("{prod}/alerts?open=true")).await;
+        (!open.as_array()?.is_empty()).then_some(())
+    })
+    .await;
+    let labels =
+        json!({"alertname": "DiskFull", "environment": "production", "severity": "warning"});
+    let alert = json!({"status": "firing", "labels": labels, "annotations": {"summary": "92 % of /data is used."},
+        "startsAt": "2026-02-03T04:05:06Z", "fingerprint": "f1"});
+    let message = json!({"version": "4", "status": "firing", "alerts": [alert]});
+    api.post("/api/v1/alerts", message).await;
+    let silence =
+        json!({"rule": "rls_violations", "minutes": 480, "comment": "The new policy is known"});
+    api.post("/api/v1/silences", silence).await;
 }

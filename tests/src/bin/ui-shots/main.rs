@@ -73,6 +73,7 @@ async fn main() {
 
     let browser = Browser::start().await;
     browser.sign_in(&server).await;
+    data::alerts(&server).await;
     let calm = [
         "",
         "/flags",
@@ -81,6 +82,8 @@ async fn main() {
         "/flags/new_checkout?tab=try&asked=1&user_id=user-7&platform=ios&groups=beta&scope=all",
         "/flags/auth_rollout?tab=history",
         "/clients",
+        "/alerts",
+        "/alert-rules/login_failures",
         "/playbooks",
         "/playbooks/auth-rollback",
         "/watch",
@@ -97,6 +100,8 @@ async fn main() {
         "try",
         "history",
         "clients",
+        "alerts",
+        "alert-rule",
         "playbooks",
         "playbook",
         "sessions",
