@@ -1,6 +1,8 @@
 //! What changed? The changes before a moment, the likeliest cause first: those whose users fail more than the others, then
 //! those after which everybody failed more, then the latest.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use switchback_core::model::Millis;
@@ -20,6 +22,8 @@ const BACK_MS: Millis = 2 * 3_600_000;
 const BESIDE_MS: Millis = 15 * 60_000;
 /// Changes that are looked at.
 const CHANGES_MAX: i64 = 100;
+/// From here on, in standard deviations, a difference between two kinds of users is hardly luck.
+const PROVED_Z: f64 = 4.0;
 /// Suspects that are named.
 const NAMED_MAX: usize = 10;
 /// The playbook that fits when sign-in fails.
@@ -46,6 +50,8 @@ pub struct Suspect {
     pub with: Rate,
     /// What it is compared with.
     pub without: Rate,
+    /// Whether users with it are compared with users without it, rather than after with before.
+    pub is_split: bool,
     /// How far apart the two are, in standard deviations; above 4 it is hardly luck.
     pub z: f64,
     /// The evidence in a sentence.
@@ -79,13 +85,19 @@ impl App {
             ..ChangeFilter::default()
         };
         let mut known: Vec<(String, String)> = Vec::new();
+        let mut ended: BTreeMap<String, Millis> = BTreeMap::new();
         for change in self.store.list_changes(&filter).await? {
             if change.at > until
                 || !matches!(change.subject_kind.as_str(), "flag" | "segment" | "deploy")
             {
                 continue;
             }
+            if change.actor.starts_with("guard:") {
+                ended.insert(change.subject, change.at); // put back: what was there until then is in question
+                continue;
+            }
             let name = (change.subject_kind.clone(), change.subject.clone());
+            let end = ended.get(&change.subject).copied().unwrap_or(until);
             if known.contains(&name) {
                 continue; // the latest change of each is the one that is in force
             }
@@ -95,7 +107,7 @@ impl App {
                 self.exposed(
                     environment,
                     &change.subject,
-                    Window { from: change.at, until: until + 1 },
+                    Window { from: change.at, until: end + 1 },
                 )
                 .await?
             } else {
@@ -108,6 +120,7 @@ impl App {
             };
             found.push(Suspect {
                 words: words(&change.subject, split, &with, &without),
+                is_split: split,
                 z: z(&with, &without),
                 restore_revision: change
                     .revision
@@ -136,6 +149,7 @@ impl App {
             let (with, without) = self.around(environment, run.created_at, until).await?;
             found.push(Suspect {
                 words: words(&run.title, false, &with, &without),
+                is_split: false,
                 z: z(&with, &without),
                 kind: "run".to_owned(),
                 subject: run.id,
@@ -149,7 +163,11 @@ impl App {
                 playbook: None,
             });
         }
-        found.sort_by(|a, b| b.z.total_cmp(&a.z).then(b.at.cmp(&a.at)));
+        // Users with it against users without it tell more than before and after, which every change shares.
+        let proved = |one: &Suspect| one.is_split && one.z >= PROVED_Z;
+        found.sort_by(|a, b| {
+            proved(b).cmp(&proved(a)).then(b.z.total_cmp(&a.z)).then(b.at.cmp(&a.at))
+        });
         found.truncate(NAMED_MAX);
         Ok(found)
     }

@@ -1,4 +1,4 @@
-//! The demo's customers log in all day: an hour of it before the console opens, then forty a second, some with the new
+//! The demo's customers log in all day: twenty minutes of it before the console opens, some with the new
 //! login. A switch in the shop breaks that one for a share of those who have it.
 
 use std::sync::Arc;
@@ -19,9 +19,9 @@ const PACE: u64 = 40;
 /// Of a thousand logins so many fail, with the old login and a new one that is well; and with one that is broken.
 const FAILING: u64 = 20;
 const BROKEN: u64 = 400;
-const PAST_SECONDS: i64 = 3_600;
+const PAST_SECONDS: i64 = 1_200;
 /// Logins of a second of the past.
-const PAST_PACE: u64 = 4;
+const PAST_PACE: u64 = PACE;
 const PLATFORMS: [(&str, &str); 4] =
     [("ios", "7.2.0"), ("android", "7.1.3"), ("web", "2026.11"), ("ios", "7.1.0")];
 const ERRORS: [&str; 3] = ["invalid_password", "unknown_user", "rate_limited"];
@@ -42,7 +42,7 @@ impl Switch {
     }
 }
 
-/// An hour of logins.
+/// Twenty minutes of logins.
 pub async fn past(app: &Arc<App>) -> Result<(), AppError> {
     let now = app.clock.now();
     let mut batch = Vec::new();

@@ -153,10 +153,10 @@ impl Chart {
         axis: &Axis,
         series: &[(usize, &'static str, Vec<Option<f64>>)],
         (least, unit): (f64, &str),
-        target: Option<f64>,
+        target: Option<(f64, &str)>,
     ) -> Self {
         let values = series.iter().flat_map(|(_, _, values)| values.iter().flatten());
-        let highest = values.copied().fold(least, f64::max).max(target.unwrap_or(0.0));
+        let highest = values.copied().fold(least, f64::max).max(target.map_or(0.0, |(at, _)| at));
         let top = nice(highest);
         let y = |value: f64| round(HEIGHT - (value / top).clamp(0.0, 1.0) * HEIGHT);
         let half = axis.step_ms / 2;
@@ -180,7 +180,7 @@ impl Chart {
             top: format!("{}{unit}", trim(top)),
             bars: Vec::new(),
             lines: series.iter().map(line).collect(),
-            target: target.map(|target| (y(target), format!("target {}{unit}", trim(target)))),
+            target: target.map(|(at, word)| (y(at), format!("{word} {}{unit}", trim(at)))),
             legend: series.iter().map(|(class, name, _)| (*class, *name)).collect(),
         }
     }
@@ -223,7 +223,8 @@ mod tests {
     fn a_line_is_parted_where_nothing_is_known() {
         let axis = Axis::of(&[0, 10_000, 20_000, 30_000], 10);
         let values = vec![Some(1.0), None, Some(2.0), Some(3.0)];
-        let chart = Chart::lines("x", &axis, &[(0, "x", values)], (1.0, " ms"), Some(50.0));
+        let chart =
+            Chart::lines("x", &axis, &[(0, "x", values)], (1.0, " ms"), Some((50.0, "target")));
         assert_eq!(chart.lines[0].parts.len(), 2);
         assert_eq!(chart.top, "50 ms");
         assert_eq!((nice(0.0), nice(3.0), nice(11.0)), (1.0, 5.0, 20.0));

@@ -113,8 +113,13 @@ fn evidence(points: &[Value]) -> (Option<Chart>, Vec<(f64, String)>) {
         known = value.or(known);
         *value = known;
     }
-    let chart =
-        Chart::lines("Evidence of harm", &axis, &[(6, "evidence", values)], (1.0, ""), bound);
+    let chart = Chart::lines(
+        "Evidence of harm",
+        &axis,
+        &[(6, "evidence", values)],
+        (1.0, ""),
+        bound.map(|at| (at, "acts at")),
+    );
     (Some(chart), axis.ticks())
 }
 

@@ -408,8 +408,14 @@ fn charts(axis: &Axis, all: &Series, latency: &Series) -> Vec<Chart> {
     vec![
         Chart::stacked("Logins", axis, &[(0, "worked", good), (6, "failed", bad)]),
         Chart::lines("Failed, in percent", axis, &rates, (5.0, " %"), None),
-        Chart::lines("Login takes", axis, &login, (10.0, " ms"), Some(LOGIN_TARGET_MS)),
-        Chart::lines("Tokens take", axis, &tokens, (10.0, " ms"), Some(TOKEN_TARGET_MS)),
+        Chart::lines("Login takes", axis, &login, (10.0, " ms"), Some((LOGIN_TARGET_MS, "target"))),
+        Chart::lines(
+            "Tokens take",
+            axis,
+            &tokens,
+            (10.0, " ms"),
+            Some((TOKEN_TARGET_MS, "target")),
+        ),
     ]
 }
 
