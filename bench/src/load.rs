@@ -6,6 +6,7 @@
     reason = "a benchmark that cannot go on says where and ends"
 )]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -76,6 +77,19 @@ pub async fn requests_per_second(
         worker.await.expect("each connection is answered");
     }
     answers as f64 / seconds
+}
+
+/// Asks so many times over one connection; how often each status came.
+pub async fn statuses(host: &str, request: &str, times: usize) -> BTreeMap<u16, usize> {
+    let mut socket = TcpStream::connect(host).await.expect("the server accepts");
+    let (mut buffer, mut seen) = (Vec::with_capacity(1 << 16), BTreeMap::new());
+    for _ in 0..times {
+        ask(&mut socket, request, &mut buffer).await;
+        let line = String::from_utf8_lossy(buffer.get(..12).unwrap_or_default()).into_owned();
+        let status = line.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        *seen.entry(status).or_default() += 1;
+    }
+    seen
 }
 
 async fn ask(socket: &mut TcpStream, request: &str, buffer: &mut Vec<u8>) {

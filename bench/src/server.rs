@@ -129,3 +129,15 @@ impl Server {
         let _ = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
     }
 }
+
+/// A database of its own on a PostgreSQL. Returns its address.
+pub async fn database(server: &str, purpose: &str) -> String {
+    use sqlx::{Connection as _, Executor as _};
+
+    let name = format!("bench_{purpose}_{}", std::process::id());
+    let mut connection = sqlx::PgConnection::connect(server).await.expect("PostgreSQL answers");
+    let make = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    connection.execute(sqlx::query(make)).await.expect("a database can be made");
+    let (base, _) = server.rsplit_once('/').expect("an address ends with a database");
+    format!("{base}/{name}")
+}

@@ -1,5 +1,7 @@
 //! Figures for Prometheus. A registry per application, so that several can live in one process.
 
+use std::fmt::Write as _;
+
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -8,6 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::app::App;
+use crate::app::checks::CheckGauges;
 
 /// An environment's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,6 +65,8 @@ pub struct Metrics {
     /// Logins, logouts and activity that could not be kept.
     pub session_writes_dropped: Counter,
     session_writes_waiting: Gauge,
+    /// Consistency checks.
+    pub checks: CheckGauges,
     /// Ended runs.
     pub runs: Family<Outcome, Counter>,
     deliveries: Family<DeliveryLabel, Counter>,
@@ -89,6 +94,7 @@ impl Metrics {
             http: Family::default(),
             session_writes_dropped: Counter::default(),
             session_writes_waiting: Gauge::default(),
+            checks: CheckGauges::default(),
             runs: Family::default(),
             deliveries: Family::default(),
             connected: Family::default(),
@@ -133,6 +139,7 @@ impl Metrics {
             "Logins, logouts and activity that wait for the database",
             all.session_writes_waiting.clone(),
         );
+        all.checks.register(r);
         r.register("runs", "Ended playbook runs by outcome", all.runs.clone());
         r.register("deliveries", "Attempts to send messages by outcome", all.deliveries.clone());
         r.register("clients_connected", "Clients connected to the cluster", all.connected.clone());
@@ -167,8 +174,45 @@ impl Metrics {
     }
 }
 
+/// Prometheus's own text form of an OpenMetrics text: there a counter is declared by the name that its samples have.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let lines: Vec<&str> = text.lines().collect();
+    let counter = |name: &str| {
+        let declared = format!("# TYPE {name} counter");
+        lines.iter().any(|line| *line == declared)
+    };
+    for line in &lines {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF" | "UNIT"), _) => {}
+            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(name)) if counter(name) => {
+                let rest = words.next().unwrap_or_default();
+                let _ = writeln!(out, "# {what} {name}_total {rest}"); // to a String
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_declared_by_the_name_of_their_samples() {
+        let open = "# HELP a_b Bees.\n# TYPE a_b counter\na_b_total{k=\"v\"} 3\n# HELP a_c Seas.\n# TYPE a_c gauge\na_c 1\n# EOF\n";
+        let wanted = "# HELP a_b_total Bees.\n# TYPE a_b_total counter\na_b_total{k=\"v\"} 3\n# HELP a_c Seas.\n# TYPE a_c gauge\na_c 1\n";
+        assert_eq!(plain(open), wanted);
     }
 }

@@ -180,6 +180,8 @@ async function refresh(source) {
 
 // Figures that follow the clock; "first" is fetched once, after the page.
 setInterval(() => { if (!document.hidden && $('[data-live~="tick"]')) onNews("tick"); }, 5000);
+// What moves while one looks: a run of repairs.
+setInterval(() => { if (!document.hidden && $('[data-live~="beat"]')) onNews("beat"); }, 1000);
 if ($('[data-live~="first"]')) onNews("first");
 
 let lastNews = Date.now();
@@ -401,6 +403,74 @@ document.addEventListener("keydown", (event) => {
 
 // ---- Small things ----
 
+// One crosshair over all charts of a page: where the pointer is, where the arrow keys go, and where the address says (?at=, UTC milliseconds).
+const charts = () => $$("svg.chart[data-at]");
+let pinned = Number(new URLSearchParams(location.search).get("at")) || null;
+
+function crosshair(place) {
+  for (const chart of charts()) {
+    const said = JSON.parse(chart.dataset.at);
+    const reading = $(".reading", chart.closest("figure"));
+    let line = $(".cross", chart);
+    if (place === null || place >= said.length) {
+      line?.remove();
+      reading.textContent = "";
+      continue;
+    }
+    if (!line) {
+      line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      line.classList.add("cross");
+      chart.append(line);
+    }
+    const x = (place + 0.5) / said.length * 960;
+    for (const [name, value] of [["x1", x], ["x2", x], ["y1", 0], ["y2", 110]]) line.setAttribute(name, value);
+    reading.textContent = said[place];
+  }
+}
+
+function placeOf(at) {
+  const first = charts()[0];
+  if (!first || at === null) return null;
+  const place = Math.floor((at - first.dataset.from) / first.dataset.step);
+  return place >= 0 && place < JSON.parse(first.dataset.at).length ? place : null;
+}
+
+function pin(place) {
+  const first = charts()[0];
+  pinned = place === null ? null : Number(first.dataset.from) + place * first.dataset.step;
+  const here = new URL(location.href);
+  if (pinned === null) here.searchParams.delete("at"); else here.searchParams.set("at", pinned);
+  history.replaceState(null, "", here);
+  crosshair(place);
+}
+
+function under(event) {
+  const chart = event.target.closest?.("svg.chart[data-at]");
+  if (!chart) return null;
+  const box = chart.getBoundingClientRect();
+  const count = JSON.parse(chart.dataset.at).length;
+  return Math.max(0, Math.min(count - 1, Math.floor((event.clientX - box.left) / box.width * count)));
+}
+
+document.addEventListener("pointermove", (event) => {
+  const place = under(event);
+  if (place !== null) crosshair(place);
+  else if ($(".cross") && !event.target.closest?.(".chart-box")) crosshair(placeOf(pinned));
+});
+document.addEventListener("click", (event) => {
+  const place = under(event);
+  if (place !== null) pin(placeOf(pinned) === place ? null : place);
+});
+document.addEventListener("keydown", (event) => {
+  const section = event.target.closest?.("#charts");
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!section || event.target !== section || !(step || event.key === "Escape")) return;
+  event.preventDefault();
+  const count = JSON.parse(charts()[0]?.dataset.at ?? "[]").length;
+  if (!step) pin(null);
+  else if (count) pin(Math.max(0, Math.min(count - 1, (placeOf(pinned) ?? count) + step)));
+});
+
 function setTheme(event, button) {
   event.preventDefault();
   document.documentElement.dataset.theme = button.value;
@@ -501,6 +571,7 @@ function prepareFill(select) {
 }
 
 function prepare(root) {
+  if (pinned !== null) crosshair(placeOf(pinned));
   const own = (selector) => [...(root.matches?.(selector) ? [root] : []), ...$$(selector, root)];
   own("[data-hold]").forEach(prepareHold);
   own("[data-copy]").forEach(prepareCopy);

@@ -65,6 +65,17 @@ impl Api {
         good(self.send(Method::GET, path, None).await, path)
     }
 
+    /// The messages to people and channels, once none waits any more.
+    pub async fn settled_messages(&self) -> Vec<Value> {
+        crate::eventually("every message is sent or given up", || async {
+            let listed = self.get("/api/v1/messages?limit=200").await;
+            let items = listed["items"].as_array().unwrap().clone();
+            let over = items.iter().all(|item| item["state"] != "waiting");
+            (over && !items.is_empty()).then_some(items)
+        })
+        .await
+    }
+
     /// Makes; the answer must be good.
     pub async fn post(&self, path: &str, body: Value) -> Value {
         good(self.send(Method::POST, path, Some(body)).await, path)

@@ -115,6 +115,11 @@ impl Browser {
         .await;
     }
 
+    /// The left arrow key, on an element that takes keys.
+    pub async fn press_left(&self, css: &str) {
+        self.find(css).await.send_keys(Key::Left + "").await.unwrap();
+    }
+
     /// Clicks, once the element is there and can be clicked.
     pub async fn click(&self, css: &str) {
         let what = format!("a click on {css}");
@@ -135,6 +140,15 @@ impl Browser {
             url.as_str().contains(address_part).then_some(())
         })
         .await;
+        let _ = self.window.action_chain().release().perform().await;
+    }
+
+    /// Presses an element until another one holds a text.
+    pub async fn hold_and_see(&self, css: &str, seen: &str, text: &str) {
+        let element = self.find(css).await;
+        element.scroll_into_view().await.unwrap();
+        self.window.action_chain().click_and_hold_element(&element).perform().await.unwrap();
+        self.see(seen, text).await;
         let _ = self.window.action_chain().release().perform().await;
     }
 

@@ -49,6 +49,11 @@ impl MailSink {
         Self { url, mails }
     }
 
+    /// How many it took so far.
+    pub fn count(&self) -> usize {
+        self.mails.lock().unwrap().len()
+    }
+
     /// What it took so far.
     pub fn mails(&self) -> Vec<Mail> {
         self.mails.lock().unwrap().clone()

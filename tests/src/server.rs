@@ -41,7 +41,35 @@ impl Server {
 
     /// Starts a server on an address, with more variables.
     pub fn start_on(backend: &Backend, listen: &str, variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(program());
+        Self::start_as(Command::new(program()), backend, listen, variables)
+    }
+
+    /// Starts a server whose data directory is a disk of its own, of so many MiB, in memory. Only the server sees it: in its own mount
+    /// namespace (Linux), which takes root or user namespaces.
+    pub fn start_on_small_disk(backend: &Backend, mib: u32, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("unshare");
+        let may_mount = rustix::process::geteuid().is_root();
+        let mount = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && exec \"$@\"");
+        command
+            .arg(if may_mount { "-m" } else { "-rm" })
+            .args(["sh", "-c", &mount])
+            .arg(backend.folder.path())
+            .arg(program());
+        Self::start_as(command, backend, "127.0.0.1:0", variables)
+    }
+
+    /// A folder as the server sees it, which may be on a disk of its own.
+    pub fn sees(&self, folder: &std::path::Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.id()));
+        root.join(folder.strip_prefix("/").unwrap_or(folder))
+    }
+
+    fn start_as(
+        mut command: Command,
+        backend: &Backend,
+        listen: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
         command
             .env_clear()
             .env("SWITCHBACK_INIT_ADMIN_EMAIL", EMAIL)

@@ -7,6 +7,7 @@ use crate::{Api, Backend, Server, eventually};
 /// Starts a server with these runbooks (path and text) and a data source of this name that may be written to.
 pub async fn open(backend: &Backend, source: &str, files: &[(&str, &str)]) -> (Server, Api) {
     let runbooks = backend.folder.path().join("runbooks");
+    std::fs::create_dir_all(&runbooks).unwrap();
     for (path, text) in files {
         let path = runbooks.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -17,11 +18,16 @@ pub async fn open(backend: &Backend, source: &str, files: &[(&str, &str)]) -> (S
         [("SWITCHBACK_RUNBOOKS_DIR", runbooks.as_str()), ("SHOP_DATABASE_URL", &address)];
     let server = Server::start_on(backend, "127.0.0.1:0", &variables);
     let api = server.api();
+    connect(&api, source).await;
+    (server, api)
+}
+
+/// Makes the database that `SHOP_DATABASE_URL` names a data source that may be written to.
+pub async fn connect(api: &Api, source: &str) {
     let settings =
         json!({"name": source, "credentials": "env:SHOP_DATABASE_URL", "access": "read_write"});
     let path = format!("/api/v1/data-sources/{source}");
     api.put(&path, json!({"settings": settings, "reason": "the shop's own"})).await;
-    (server, api)
 }
 
 /// Runs a playbook in staging, to its end.

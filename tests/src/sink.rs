@@ -65,7 +65,7 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<Seen>>, answer: fn(&str, usize) ->
     }
 }
 
-fn read(reader: &mut BufReader<&TcpStream>) -> Option<Seen> {
+pub(crate) fn read(reader: &mut BufReader<&TcpStream>) -> Option<Seen> {
     let mut next = || {
         let mut line = String::new();
         (reader.read_line(&mut line).ok()? > 0).then(|| line.trim_end().to_owned())

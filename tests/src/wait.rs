@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 const EVERY: Duration = Duration::from_millis(20);
-const AT_MOST: Duration = Duration::from_secs(20);
+const AT_MOST: Duration = Duration::from_mins(1);
 
-/// Asks again and again until there is an answer; panics after 20 s with what was waited for.
+/// Asks again and again until there is an answer; panics after a minute with what was waited for.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut ask: impl FnMut() -> F,

@@ -268,6 +268,102 @@ on_both! {
         assert!(alert["words"].as_str().unwrap().contains("began 5 sessions"), "{alert}");
     }
 
+    /// Nobody signs in from four places within minutes; four times from one is no news.
+    async fn a_user_who_is_everywhere_is_seen(backend: Backend) {
+        let server = serve(&backend);
+        let api = server.api();
+        let pace = rule("pace", "").replace(
+            "{failure_rate: {of: login, above: 10%, window: 5m, min_events: 20}}",
+            "{sessions: {pace: 3, window: 10m}}",
+        );
+        let app = Api::new(&server.url, EVENTS);
+        let come = async |user: &str, n: usize, country: &str| {
+            let body = json!({"user_id": user, "session_id": format!("{user}{n}"), "country": country, "device": "Phone"});
+            assert!(app.send(Method::POST, "/api/v1/sessions/login", Some(body)).await.status.is_success());
+        };
+        for n in 0..6 {
+            come("bob", n, "DE").await;
+        }
+        for (n, country) in ["DE", "BR", "JP", "ZA"].into_iter().enumerate() {
+            come("ada", n, country).await;
+        }
+        let calm = pace.replace("name: pace", "name: calm").replace("pace: 3", "pace: 4");
+        for (name, source) in [("pace", pace), ("calm", calm)] {
+            api.put(&format!("/api/v1/alert-rules/{name}"), json!({"source": source})).await;
+        }
+
+        let alert = fired(&api, "pace").await;
+
+        assert!(alert["words"].as_str().unwrap().contains("from 4 places"), "{alert}");
+        let calm = standing(&api, "calm").await;
+        assert_eq!((&calm["phase"], &calm["value"]), (&json!("ok"), &json!(4.0)), "six times from one place count once");
+    }
+
+    /// A rule is shown the last days before anybody is called by it.
+    async fn a_rule_is_tried_on_the_past(backend: Backend) {
+        let server = serve(&backend);
+        let api = server.api();
+        logins(&server, "a", 1, 1).await;
+        let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+        let outage = now / 60_000 * 60_000 - 24 * 3_600_000;
+        let mut rows = Vec::new();
+        for minute in -60..60_i64 {
+            let failed = if (0..10).contains(&minute) { 60 } else { 1 };
+            for (kind, n) in [("login_failure", failed), ("login_success", 100 - failed)] {
+                rows.push(format!("('production', 60, 'all', {}, '{kind}', '', {n})", outage + minute * 60_000));
+            }
+        }
+        backend.tamper(&format!("INSERT INTO auth_counts (environment, width_s, dimension, at, kind, value, n) VALUES {}", rows.join(", "))).await;
+        let source = rule("past", "  for: 2m\n");
+        let path = format!("{PROD}/alert-rules/trial");
+
+        let trial = api.post(&path, json!({"source": source, "days": 2})).await;
+
+        let fired = trial["fired"].as_array().unwrap();
+        assert_eq!(fired.len(), 1, "{trial}");
+        let at = fired[0]["at"].as_i64().unwrap();
+        assert!((outage..outage + 6 * 60_000).contains(&at), "soon after it began: {trial}");
+        assert!(fired[0]["until"].as_i64().unwrap() > outage + 10 * 60_000 && fired[0]["words"].as_str().unwrap().starts_with("60 %"), "{trial}");
+        assert!(trial["unknown_ms"].as_i64().unwrap() > 40 * 3_600_000, "the rest of the time nobody reported: {trial}");
+        let long = api.send(Method::POST, &path, Some(json!({"source": source, "days": 7}))).await;
+        assert_eq!(long.status, StatusCode::UNPROCESSABLE_ENTITY, "its window is shorter than what is kept so long: {}", long.body);
+        assert!(open(&api, "past").await.is_none(), "nothing is kept");
+        let file = backend.folder.path().join("past.yaml");
+        std::fs::write(&file, &source).unwrap();
+        let mut command = std::process::Command::new(program());
+        command.env_clear().env("SWITCHBACK_URL", &server.url).env("SWITCHBACK_TOKEN", ADMIN);
+        command.args(["alert", "try-rule"]).arg(&file).args(["--days", "2"]);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("60 % of logins failed"), "{said}");
+    }
+
+    /// What apps count of themselves: a share of two counters; nobody reporting is no data.
+    async fn a_share_of_impact_metrics_fires(backend: Backend) {
+        let server = serve(&backend);
+        let api = server.api();
+        let written = async |name: &str, value: &str| {
+            let old = "{failure_rate: {of: login, above: 10%, window: 5m, min_events: 20}}";
+            let source = rule(name, "").replace(old, &format!("{{value: {{{value}, above: 0.2}}}}"));
+            api.put(&format!("/api/v1/alert-rules/{name}"), json!({"source": source})).await;
+        };
+        let counter = |name: &str, value: u32| json!({"name": name, "help": "", "type": "counter", "samples": [{"labels": {"step": "sso"}, "value": value}]});
+        let report = json!({"appName": "shop", "bucket": null, "impactMetrics": [counter("login_errors", 30), counter("login_attempts", 100)]});
+        let app = Api::new(&server.url, switchback_tests::server::SERVER);
+        assert_eq!(app.send(Method::POST, "/api/client/metrics", Some(report)).await.status, StatusCode::ACCEPTED);
+        eventually("it is written", async || {
+            let names = api.get(&format!("{PROD}/impact-metrics")).await;
+            (names.as_array().unwrap().len() == 2).then_some(())
+        }).await;
+
+        written("share", "impact: login_errors, per: login_attempts, labels: {step: sso, app: shop}").await;
+        written("other", "impact: login_errors, per: login_attempts, labels: {app: admin}").await;
+
+        assert_eq!(fired(&api, "share").await["words"], json!("It is 0.3."));
+        let other = standing(&api, "other").await;
+        assert!(other["no_data_since"].is_number() && other["phase"] == "ok", "{other}");
+    }
+
     /// What Alertmanager sends stands among ours, once, however often it comes.
     async fn alerts_from_outside_are_kept_once(backend: Backend) {
         let server = serve(&backend);

@@ -277,7 +277,7 @@ on_both! {
         assert_eq!(after.status, StatusCode::UNAUTHORIZED);
 
         let sdk = Api::new(&server.url, SERVER).send(Method::GET, "/api/v1/me", None).await;
-        assert_eq!(sdk.status, StatusCode::CONFLICT, "an SDK token is not an API token: {}", sdk.body);
+        assert_eq!(sdk.status, StatusCode::FORBIDDEN, "an SDK token is not an API token: {}", sdk.body);
         let listed = api.get("/api/v1/tokens").await.to_string();
         assert!(!listed.contains("test-admin-token") && !listed.contains(ADMIN), "a secret is shown");
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use switchback_sdk::Switchback;
 use switchback_tests::browser::{Browser, NARROW_DARK, WIDE};
-use switchback_tests::server::SERVER;
-use switchback_tests::{Backend, MailSink, Server, eventually};
+use switchback_tests::server::{EVENTS, SERVER};
+use switchback_tests::{Api, Backend, MailSink, Server, Sink, eventually, people, shop};
+use thirtyfour::By;
 
 const PROD: &str = "/ui/production";
 
@@ -290,12 +291,187 @@ async fn who_comes_back_is_told_what_others_did() {
     browser.quit().await;
 }
 
+/// A pack is put to use, looks, shows who is broken; each row is seen before and after, the repair is held, proved, and taken back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broken_people_are_found_repaired_and_put_back() {
+    const HOW_MANY: &str = "SELECT COUNT(*) || '' FROM profiles";
+    let backend = Backend::sqlite();
+    let (server, api) = shop::open(&backend, "shop", &[]).await;
+    people::make(&backend, &api).await;
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+
+    browser.open(&format!("{}/ui/checks", server.url)).await;
+    browser.see("#checks-sentence", "No pack is in use yet").await;
+    browser.open(&format!("{}/ui/checks/people", server.url)).await;
+    browser.see("#pack-sentence", "Not in use").await;
+    browser.click("#source button").await;
+    browser.see(".toasts", "The data source is set").await;
+    browser.click("#look-now").await;
+    browser.see(".toasts", "Looked: 4 found").await;
+    browser.see("#pack", "3 of 5").await;
+
+    browser.open(&format!("{}/ui/checks/people/findings?search=%2B61412345615", server.url)).await;
+    browser.see("#findings", "61******615").await;
+    browser.click("#findings tbody a").await;
+    browser.see("#finding-state", "open").await;
+    browser.fill("#reveal [name=reason]", "she called us").await;
+    browser.click("#reveal button").await;
+    browser.see("#revealed", "no fix of ours").await;
+
+    browser.open(&format!("{}/ui/checks/people?window=hour", server.url)).await;
+    browser.click("#repair").await;
+    browser.see("#repair-sentence", "4 findings").await;
+    browser.see("#preview-profile_missing", "+35385123456").await;
+    browser.see("#preview-unverified", "+61400000000").await;
+    assert_eq!(backend.ask(HOW_MANY).await, "2", "a preview changes nothing");
+    browser.fill("#start [name=reason]", "the doors open soon").await;
+    browser.hold_until("#start-hold", "/ui/repairs/").await;
+    browser.see("#run-state", "PASS").await;
+    assert_eq!(backend.ask(HOW_MANY).await, "5");
+
+    browser.click("#ask-undo").await;
+    browser.fill("#undo [name=reason]", "not today").await;
+    browser.hold_and_see("#undo-hold", "#run-state", "taken back").await;
+    assert_eq!(backend.ask(HOW_MANY).await, "2");
+    let log = api.get("/api/v1/changes?limit=100").await.to_string();
+    assert!(log.contains("she called us") && log.contains("reveal"), "{log}");
+    browser.quit().await;
+}
+
+/// What is wrong is said where it was typed, and the monitor fixes only after it was held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pack_is_mended_and_its_monitor_let_go() {
+    let backend = Backend::sqlite();
+    let (server, api) = shop::open(&backend, "shop", &[]).await;
+    people::make(&backend, &api).await;
+    people::set(&api, json!({"source": "shop", "mode": "observe"})).await;
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+
+    browser.open(&format!("{}/ui/checks/people/text", server.url)).await;
+    browser.fill("[name=source]", &people::PACK.replace("severity: error", "severty: error")).await;
+    browser.click("[value=check]").await;
+    browser.see(".fault", "unknown key `severty`").await;
+    browser.see(".fault", "10:").await;
+
+    browser.open(&format!("{}/ui/checks/people", server.url)).await;
+    browser.click("#ask-fix-link").await;
+    browser.see("#ask-fix", "can be taken back").await;
+    browser.fill("#ask-fix [name=reason]", "it was watched for a week").await;
+    let fix = browser.find("#fix-hold").await;
+    fix.click().await.unwrap();
+    let settings = api.get("/api/v1/checks/people").await["view"]["settings"]["mode"].clone();
+    assert_eq!(settings, json!("observe"), "a click is not enough");
+    browser.open(&format!("{}/ui/checks/people?ask=fix", server.url)).await;
+    browser.fill("#ask-fix [name=reason]", "it was watched for a week").await;
+    browser.hold_and_see("#fix-hold", "#pack .marks", "fixes").await;
+    eventually("it fixes", || async {
+        (backend.ask("SELECT COUNT(*) || '' FROM profiles").await == "5").then_some(())
+    })
+    .await;
+    browser.see("#pack-sentence", "All is whole").await;
+    browser.click("[value=pause]").await;
+    browser.see("#pack-sentence", "Paused by").await;
+    browser.open(&format!("{}{PROD}", server.url)).await;
+    browser.see("#checks-tile", "100 %").await;
+    browser.quit().await;
+}
+
+/// The keys move one crosshair over all charts, the address names the moment, and a guard is set from the flag's own page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_moment_of_the_charts_has_an_address() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let events = Api::new(&server.url, EVENTS);
+    let login = |n: u32| json!({"id": format!("l{n}"), "type": "login_success", "user_id": format!("u{n}"), "latency_ms": 40});
+    events.post("/api/v1/auth-events", json!((0..20).map(login).collect::<Vec<_>>())).await;
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+    eventually("the charts are there", || async {
+        browser.open(&format!("{}{PROD}/watch", server.url)).await;
+        browser.window.find(By::Css("#charts svg[data-at]")).await.ok()
+    })
+    .await;
+
+    browser.press_left("#charts").await;
+    browser.see("#charts .reading", ": ").await;
+    let said = browser.find("#charts .reading").await.text().await.unwrap();
+    let address = browser.window.current_url().await.unwrap();
+    browser.open(address.as_str()).await;
+    browser.see("#charts .reading", &said).await;
+
+    browser.open(&format!("{}{PROD}/flags/auth_rollout?tab=activity", server.url)).await;
+    browser.see("#flag-guards", "None is set").await;
+    browser.click("#flag-guards summary").await;
+    browser.fill("#flag-guards [name=reason]", "a new login").await;
+    browser.click("#flag-guards button").await;
+    browser.see(".toasts", "auth_rollout is guarded").await;
+    browser.open(&format!("{}{PROD}/flags/auth_rollout?tab=activity", server.url)).await;
+    browser.see("#flag-guards tbody", "puts").await;
+
+    assert!(address.query().is_some_and(|query| query.contains("at=")), "{address}");
+    browser.quit().await;
+}
+
+/// A run's page says who was told of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runs_page_says_who_was_told() {
+    let (backend, sink) = (Backend::sqlite(), Sink::start(|_, _| Some(200)));
+    let slack = format!("{}/slack", sink.url);
+    let variables =
+        [("SLACK_URL", slack.as_str()), ("SWITCHBACK_OUTGOING__NETWORKS", "127.0.0.0/8")];
+    let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
+    let api = server.api();
+    let chat = json!({"name": "chat", "to": {"kind": "slack", "url": "env:SLACK_URL"}, "topics": ["runs"]});
+    api.put("/api/v1/channels/chat", chat).await;
+    let body = json!({"environment": "production", "reason": "sign-in fails for everybody"});
+    let run = api.post("/api/v1/playbooks/auth-rollback/runs", body).await;
+    let browser = Browser::start().await;
+    browser.sign_in(&server).await;
+
+    eventually("the page says who was told", || async {
+        let page = format!("{}{PROD}/runs/{}", server.url, run["id"].as_str().unwrap());
+        browser.open(&page).await;
+        let told = browser.window.find(By::Css("#sent")).await.ok()?.text().await.ok()?;
+        (told.contains("chat") && told.contains("taken")).then_some(())
+    })
+    .await;
+    browser.quit().await;
+}
+
+/// The pages of consistency checks, with findings and a run to look at.
+async fn checks_pages(backend: &Backend, api: &Api) -> Vec<String> {
+    people::make(backend, api).await;
+    people::set(api, json!({"source": "shop"})).await;
+    api.post("/api/v1/checks/people/run", json!({})).await;
+    let wish = json!({"dry_run": false, "check": "unverified", "reason": "to look at"});
+    let answer = api.post("/api/v1/checks/people/backfill", wish).await;
+    let run = format!("/ui/repairs/{}", answer["run"]["id"].as_str().unwrap());
+    let of = |page: &str| format!("/ui/checks{page}");
+    let mut pages: Vec<String> = [
+        "",
+        "/people",
+        "/people?window=week&ask=fix",
+        "/plain_app",
+        "/people/text",
+        "/new/text",
+        "/people/findings",
+        "/people/findings?state=stuck",
+        "/people/finding?check=profile_missing&key=3",
+        "/people/repair",
+    ]
+    .map(of)
+    .into();
+    pages.extend([format!("{run}?ask=undo"), run]);
+    pages
+}
+
 /// No page breaks the rules of accessibility, at a desk or on a phone, light or dark.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_is_accessible() {
     let backend = Backend::sqlite();
-    let server = Server::start(&backend);
-    let api = server.api();
+    let (server, api) = shop::open(&backend, "shop", &[]).await;
     let body = json!({"environment": "production", "reason": "sign-in fails for everybody"});
     let run = api.post("/api/v1/playbooks/auth-rollback/runs", body).await;
     let segment = json!({"key": "staff", "name": "Staff", "constraints": []});
@@ -353,6 +529,7 @@ async fn every_page_is_accessible() {
     pages.push(format!("{PROD}/runs/{}", run["id"].as_str().unwrap()));
     pages.push(format!("{PROD}/runs/{0}/compare?with={0}", run["id"].as_str().unwrap()));
     pages.extend(incident.map(|id| format!("{PROD}/incidents/{id}")));
+    pages.extend(checks_pages(&backend, &api).await);
     for page in [
         "people",
         "tokens",

@@ -11,6 +11,20 @@ use switchback_sdk::Switchback;
 use switchback_tests::server::{EVENTS, SERVER};
 use switchback_tests::{Api, Server, eventually, on_both};
 
+/// Starts when a guard finds harm.
+const TELL: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: tell, title: Tell the team, owner: shop}
+spec:
+  deadline: 1m
+  inputs:
+    reason: {type: string, required: true}
+  triggers:
+    - guard: {flag: auth_rollout, environment: production, approve: none}
+  steps:
+    - {id: note, log: {message: '${{ inputs.reason }}'}}
+";
 const PROD: &str = "/api/v1/environments/production";
 
 /// An app with users who log in all the time; the flag does harm once `harm` is set.
@@ -74,7 +88,10 @@ async fn share(api: &Api) -> Value {
 
 on_both! {
     async fn harm_is_seen_and_put_back_at_every_client(backend: Backend) {
-        let server = Server::start(&backend);
+        let runbooks = tempfile::tempdir().unwrap();
+        std::fs::write(runbooks.path().join("tell.yaml"), TELL).unwrap();
+        let folder = runbooks.path().display().to_string();
+        let server = Server::start_on(&backend, "127.0.0.1:0", &[("SWITCHBACK_RUNBOOKS_DIR", folder.as_str())]);
         let api = server.api();
         set_share(&api, 50).await;
         let sdk = Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap();
@@ -105,6 +122,11 @@ on_both! {
         assert!(verdict["ratio"].as_f64().unwrap() > 3.0, "{verdict}");
         let acts = api.get(&format!("{PROD}/acts")).await;
         assert_eq!((&acts["acts"][0]["act"], &acts["acts"][0]["flag"]), (&json!("put_back"), &json!("auth_rollout")));
+        let run = eventually("the playbook that waits for the guard ran", async || {
+            let runs = api.get("/api/v1/runs?playbook=tell").await;
+            runs["items"].as_array()?.iter().find(|run| run["state"] == "succeeded").cloned()
+        }).await;
+        assert_eq!(run["requested_by"], json!(format!("guard:{id}")), "{run}");
         let history = api.get(&format!("{PROD}/flags/auth_rollout/history")).await;
         let newest = history["items"].get(0).or(history.get(0)).unwrap();
         assert!(newest.to_string().contains(&format!("guard:{id}")), "the guard stands on the record: {newest}");

@@ -45,17 +45,6 @@ async fn subscribe(api: &Api, address: &str, components: &[&str]) -> String {
     added["id"].as_str().unwrap().to_owned()
 }
 
-/// Waits until no message waits any more, and gives them all.
-async fn all_sent(api: &Api) -> Vec<Value> {
-    eventually("every message is sent or given up", || async {
-        let listed = api.get("/api/v1/messages?limit=200").await;
-        let items = listed["items"].as_array().unwrap().clone();
-        let over = items.iter().all(|item| item["state"] != "waiting");
-        (over && !items.is_empty()).then_some(items)
-    })
-    .await
-}
-
 async fn open(api: &Api) -> Value {
     let body = json!({
         "template": "auth_down", "vars": {"estimated_time": "90m"},
@@ -87,12 +76,12 @@ on_both! {
 
         let incident = open(&api).await;
         let id = incident["id"].as_str().unwrap();
-        all_sent(&api).await;
+        api.settled_messages().await;
         let handler = json!({"handled_by": "Ada"});
         api.put(&format!("/api/v1/incidents/{id}/handler"), handler).await;
         let resolve = json!({"status": "resolved", "body": "It works again."});
         api.post(&format!("/api/v1/incidents/{id}/updates"), resolve).await;
-        let messages = all_sent(&api).await;
+        let messages = api.settled_messages().await;
 
         assert!(messages.iter().all(|message| message["state"] == "sent"), "{messages:?}");
         let seen = sink.seen();
@@ -310,7 +299,7 @@ spec:
         subscribe(&api, "ann@shop.example", &[]).await;
 
         let end = switchback_tests::shop::play(&api, "tell", &json!({})).await;
-        let messages = all_sent(&api).await;
+        let messages = api.settled_messages().await;
 
         assert_eq!(end["run"]["state"], "compensated", "{end}");
         let texts: Vec<String> = bodies(&sink.seen(), "POST /slack").iter().map(|body| body["text"].to_string()).collect();
@@ -329,6 +318,107 @@ spec:
         assert_eq!(incidents["items"][0]["audience"], "team");
         let page = Api::new(&server.url, "").get("/status.json").await;
         assert_eq!(page["incidents"], json!([]));
+    }
+
+    /// What is said of one incident goes in its order: a pager waits for what fails, a chat goes on without it.
+    async fn a_pager_hears_of_the_beginning_first(backend: Backend) {
+        let sink = Sink::start(|_, nth| Some(if nth == 1 { 503 } else { 200 }));
+        let mail = MailSink::start(Duration::ZERO);
+        let (_server, api) = serve(&backend, &sink, &mail);
+        let pager = json!({"kind": "pagerduty", "routing_key": "env:PD_KEY", "base_url": sink.url});
+        channel(&api, "pager", pager, &["incidents"]).await;
+        channel(&api, "chat", json!({"kind": "slack", "url": "env:SLACK_URL"}), &["incidents"]).await;
+
+        let incident = open(&api).await;
+        let id = incident["id"].as_str().unwrap();
+        for (status, body) in [("monitoring", "Better."), ("resolved", "It works again.")] {
+            api.post(&format!("/api/v1/incidents/{id}/updates"), json!({"status": status, "body": body})).await;
+        }
+        api.settled_messages().await;
+
+        let seen = sink.seen();
+        let pages = bodies(&seen, "POST /v2/enqueue");
+        let actions: Vec<&Value> = pages.iter().map(|page| &page["event_action"]).collect();
+        assert_eq!(actions, ["trigger", "trigger", "trigger", "resolve"], "the first one again, then the others");
+        assert_eq!(pages[0]["payload"]["summary"], pages[1]["payload"]["summary"]);
+        let chat = bodies(&seen, "POST /slack/hush");
+        let says = |nth: usize, what: &str| chat[nth]["text"].as_str().unwrap().contains(what);
+        assert!(chat.len() == 4 && says(1, "Better.") && says(2, "It works again.") && !says(3, "works again"), "{chat:?}");
+    }
+
+    /// Planned work begins and ends by itself, and moves its components then; what is written down afterwards tells nobody and
+    /// moves nothing.
+    async fn planned_work_runs_by_itself_and_the_past_is_quiet(backend: Backend) {
+        let (sink, mail) = (Sink::start(|_, _| Some(200)), MailSink::start(Duration::ZERO));
+        let (_server, api) = serve(&backend, &sink, &mail);
+        subscribe(&api, "ann@shop.example", &[]).await;
+        let now = jiff::Timestamp::now().as_millisecond();
+        let at = |ms: i64| jiff::Timestamp::from_millisecond(now + ms).unwrap().to_string();
+        let past = json!({
+            "name": "It was slow", "body": "A query had no index.", "impact": "minor", "components": {"auth": "partial_outage"},
+            "started_at": at(-7_200_000), "ended_at": at(-3_600_000),
+        });
+        let past = api.post("/api/v1/incidents", past).await;
+        let planned = json!({
+            "name": "New disks", "status": "scheduled", "body": "Reads only.", "components": {"app": "under_maintenance"},
+            "scheduled_for": at(-1_000), "scheduled_until": at(3_000), "auto_begin": true, "auto_complete": true,
+        });
+        let planned = api.post("/api/v1/incidents", planned).await;
+        let id = planned["id"].as_str().unwrap();
+        let state = async |key: &str| {
+            let all = api.get("/api/v1/components").await;
+            all["items"].as_array().unwrap().iter().find(|one| one["key"] == key).unwrap()["status"].clone()
+        };
+
+        eventually("it has begun", || async { (state("app").await == "under_maintenance").then_some(()) }).await;
+        let done = eventually("it is complete", || async {
+            let found = api.get(&format!("/api/v1/incidents/{id}")).await;
+            (found["status"] == "completed").then_some(found)
+        }).await;
+        api.settled_messages().await;
+
+        let said: Vec<&Value> = done["updates"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
+        assert_eq!(said, ["completed", "in_progress", "scheduled"]);
+        assert_eq!((state("app").await, state("auth").await), (json!("operational"), json!("operational")));
+        assert_eq!((&past["status"], past["resolved_at"].is_number()), (&json!("resolved"), true), "{past}");
+        let subjects: Vec<String> = mail.mails().iter().map(|one| one.header("subject").unwrap()).collect();
+        assert_eq!(subjects, ["Scheduled: New disks", "In progress: New disks", "Completed: New disks"]);
+    }
+
+    /// A postmortem is drafted from what is on record of that time: updates, alerts, runs, changes; and of no other.
+    async fn a_postmortem_is_drafted_from_the_record(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let incident = api.post("/api/v1/incidents", json!({"template": "auth_down"})).await;
+        let id = incident["id"].as_str().unwrap();
+        let now = jiff::Timestamp::now().to_string();
+        let alert = |status: &str| json!({
+            "status": status, "labels": {"alertname": "DiskFull", "environment": "production"},
+            "annotations": {"summary": "the disk is full"}, "startsAt": now, "fingerprint": "f1",
+        });
+        for status in ["firing", "resolved"] {
+            api.post("/api/v1/alerts", json!({"version": "4", "status": status, "alerts": [alert(status)]})).await;
+        }
+        let flag = |key: &str| json!({"key": key, "description": "made by a test"});
+        api.post("/api/v1/flags", flag("new_login")).await;
+        let end = switchback_tests::shop::play(&api, "rehearsal", &json!({})).await;
+        let resolve = json!({"status": "resolved", "body": "It works again."});
+        api.post(&format!("/api/v1/incidents/{id}/updates"), resolve).await;
+        api.post("/api/v1/flags", flag("too_late")).await;
+
+        let draft = api.get(&format!("/api/v1/incidents/{id}/postmortem")).await;
+
+        let text = draft["body"].as_str().unwrap();
+        let title = end["run"]["title"].as_str().unwrap();
+        let lines = [
+            "**Identified**: ".to_owned(), "**Resolved**: It works again.".to_owned(), "Component auth: operational to major outage".to_owned(),
+            "Alert in production: ".to_owned(), "Alert in production is over: ".to_owned(), format!("started \"{title}\" in staging"),
+            "`new_login` in ".to_owned(),
+        ];
+        for line in lines {
+            assert!(text.contains(&line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("too_late"), "{text}");
     }
 
     /// What the pages do, the commands do.
@@ -369,7 +459,7 @@ spec:
 
         assert!(good(&["incident", "show", id]).contains("All are there."));
         assert!(good(&["incident", "list"]).contains("Late"));
-        all_sent(&api).await;
+        api.settled_messages().await;
         let listed = good(&["message", "list", "--state", "sent"]);
         assert!(listed.contains("ann@shop.example") && listed.contains("ops"), "{listed}");
         assert!(good(&["channel", "list"]).contains("slack") && good(&["subscriber", "list"]).contains("active"));

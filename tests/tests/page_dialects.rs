@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use switchback_tests::server::ADMIN;
-use switchback_tests::{Api, MailSink, Server, eventually, on_both};
+use switchback_tests::{Api, Instatus, MailSink, Server, Sink, eventually, instatus, on_both};
 
 /// A client without a token of its own: these dialects send theirs elsewhere.
 fn bare(server: &Server) -> Api {
@@ -222,6 +226,98 @@ on_both! {
             let all = far_api.get("/api/v1/incidents?open=true").await;
             all["items"].as_array().unwrap().is_empty().then_some(())
         }).await;
+    }
+
+    /// At Instatus incidents and planned work are opened, moved and ended, once each though the line is cut, and a difference is seen.
+    async fn a_page_at_instatus_follows_and_is_read_back(backend: Backend) {
+        let far = Instatus::start(1);
+        let variables = [("FAR_KEY", instatus::KEY), ("SWITCHBACK_OUTGOING__NETWORKS", "127.0.0.0/8")];
+        let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
+        let api = server.api();
+        let to = json!({"kind": "instatus", "page": instatus::PAGE, "api_key": "env:FAR_KEY", "base_url": far.url, "components": {"auth": "c1"}});
+        api.put("/api/v1/channels/far", json!({"name": "Far", "to": to, "topics": ["incidents"]})).await;
+        let elsewhere = async |id: &str| api.get(&format!("/api/v1/incidents/{id}/elsewhere")).await;
+        let tried = api.send(Method::POST, "/api/v1/channels/far/test", None).await;
+        assert_eq!(tried.status, StatusCode::ACCEPTED, "{}", tried.body);
+        eventually("the test says that the page answers", || async {
+            (api.get("/api/v1/messages").await["items"][0]["state"] == "sent").then_some(())
+        }).await;
+        assert!(far.incidents().is_empty(), "a test is nothing for customers");
+
+        let incident = api.post("/api/v1/incidents", json!({"template": "auth_down"})).await;
+        let id = incident["id"].as_str().unwrap();
+        let there = eventually("it is known there", || async {
+            let there = elsewhere(id).await;
+            there[0]["seen_at"].is_number().then_some(there)
+        }).await;
+        assert_eq!((&there[0]["told_status"], &there[0]["seen_status"]), (&json!("IDENTIFIED"), &json!("IDENTIFIED")));
+        let made = far.incidents();
+        assert_eq!(made.len(), 1, "the first call was cut off, and the second found what it had made: {made:?}");
+        assert_eq!((&made[0]["name"], &made[0]["components"]), (&incident["name"], &json!([{"id": "c1", "status": "MAJOROUTAGE"}])));
+        assert_eq!(made[0]["updates"].as_array().unwrap().len(), 1, "nothing is said twice");
+
+        far.move_by_hand(0, "RESOLVED");
+        backend.tamper("UPDATE remote_incidents SET seen_at = NULL").await;
+        eventually("the difference is seen", || async {
+            let there = elsewhere(id).await;
+            (there[0]["seen_status"] == "RESOLVED" && there[0]["told_status"] == "IDENTIFIED").then_some(())
+        }).await;
+        api.post(&format!("/api/v1/incidents/{id}/updates"), json!({"status": "resolved", "body": "Over."})).await;
+        let over = eventually("it is over there", || async {
+            let one = far.incidents()[0].clone();
+            (one["updates"].as_array().unwrap().len() == 2).then_some(one)
+        }).await;
+        assert_eq!((&over["status"], &over["updates"][1]["message"]), (&json!("RESOLVED"), &json!("Over.")));
+        assert_eq!(over["components"], json!([{"id": "c1", "status": "OPERATIONAL"}]));
+
+        let planned = json!({
+            "name": "New disks", "status": "scheduled", "body": "Reads only.", "components": {"auth": "under_maintenance"},
+            "scheduled_for": "2030-01-01T00:00:00Z", "scheduled_until": "2030-01-01T01:00:00Z",
+        });
+        let planned = api.post("/api/v1/incidents", planned).await;
+        let id = planned["id"].as_str().unwrap();
+        for (status, body) in [("in_progress", "We begin."), ("completed", "Done.")] {
+            eventually("the page has what was said", || async {
+                elsewhere(id).await[0]["told_status"].is_string().then_some(())
+            }).await;
+            api.post(&format!("/api/v1/incidents/{id}/updates"), json!({"status": status, "body": body})).await;
+        }
+        let done = eventually("the work is done there", || async {
+            let one = far.maintenances().first().cloned()?;
+            (one["updates"].as_array().unwrap().len() == 3).then_some(one)
+        }).await;
+        assert_eq!((&done["status"], &done["start"]), (&json!("COMPLETED"), &json!("2030-01-01T00:00:00Z")));
+        assert_eq!((far.incidents().len(), far.maintenances().len()), (1, 1));
+        let shown = format!("{:?} {:?}", api.get("/api/v1/messages").await, api.get("/api/v1/channels").await);
+        assert!(!shown.contains(instatus::KEY), "{shown}");
+    }
+
+    /// A program asks for news too: its endpoint confirms, and every call is signed with the secret that it got then.
+    async fn a_program_asks_and_is_called(backend: Backend) {
+        let sink = Sink::start(|_, _| Some(200));
+        let variables = [("SWITCHBACK_OUTGOING__NETWORKS", "127.0.0.0/8")];
+        let server = Server::start_on(&backend, "127.0.0.1:0", &variables);
+        let (api, endpoint) = (server.api(), format!("{}/news", sink.url));
+        let ask = format!("{}/status/subscribe", server.url);
+        let call = async |nth: usize| eventually("the endpoint is called", || async { sink.seen().get(nth).cloned() }).await;
+
+        let (status, said) = form(&ask, &[("by", "webhook"), ("address", &endpoint)]).await;
+        assert_eq!(status, StatusCode::OK, "{said}");
+        let asked: Value = serde_json::from_str(&call(0).await.body).unwrap();
+        assert_eq!(asked["type"], "subscriber.confirm");
+        let (_, page) = form(asked["data"]["confirm_url"].as_str().unwrap(), &[]).await;
+        let secret = page.split("whsec_").nth(1).unwrap().split('<').next().unwrap();
+        api.post("/api/v1/incidents", json!({"template": "auth_down"})).await;
+
+        let told = call(1).await;
+        let key = STANDARD.decode(secret.replace("&#43;", "+").replace("&#61;", "=")).unwrap();
+        let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+        let (id, at) = (&told.headers["webhook-id"], &told.headers["webhook-timestamp"]);
+        let mac = mac.chain_update(format!("{id}.{at}.{}", told.body)).finalize().into_bytes();
+        assert_eq!(told.headers["webhook-signature"], format!("v1,{}", STANDARD.encode(mac)));
+        let told: Value = serde_json::from_str(&told.body).unwrap();
+        assert_eq!(told["type"], "incident.opened");
+        assert!(!told.to_string().contains("/ui/"), "customers get no link of the team's: {told}");
     }
 
     /// Ask, follow the link, choose, end with one click: and only whoever has the letter can.

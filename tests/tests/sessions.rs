@@ -269,9 +269,9 @@ on_both! {
         for token in [BROWSER, ADMIN, "*:production.nonsense", ""] {
             let other = Api::new(&server.url, token);
             let (status, _) = send(&other, "/api/v1/sessions/login", json!({"user_id": "u"})).await;
-            assert!(matches!(status, StatusCode::CONFLICT | StatusCode::UNAUTHORIZED), "{token}: {status}");
+            assert!(matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED), "{token}: {status}");
         }
-        assert_eq!(app.send(Method::GET, PRODUCTION, None).await.status, StatusCode::CONFLICT);
+        assert_eq!(app.send(Method::GET, PRODUCTION, None).await.status, StatusCode::FORBIDDEN);
         let viewer = somebody(&server, "viewer").await;
         viewer.get(PRODUCTION).await;
         let body = json!({"filter": {}, "reason": "for fun"});

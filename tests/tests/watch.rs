@@ -115,8 +115,8 @@ on_both! {
         let server = Server::start(&backend);
         let body = json!({"events": [event("e", "logout", "ada")]});
         for (token, status) in [
-            (switchback_tests::server::ADMIN, StatusCode::CONFLICT),
-            (switchback_tests::server::BROWSER, StatusCode::CONFLICT),
+            (switchback_tests::server::ADMIN, StatusCode::FORBIDDEN),
+            (switchback_tests::server::BROWSER, StatusCode::FORBIDDEN),
             (switchback_tests::server::SERVER, StatusCode::OK),
             (EVENTS, StatusCode::OK),
             ("*:production.wrong-wrong", StatusCode::UNAUTHORIZED),

@@ -66,28 +66,91 @@ pub const SDKS: Tool = Tool {
 /// The feed reader that the tests of the status page's feeds ask.
 pub const FEEDPARSER: Tool = Tool {
     name: "feedparser",
-    found: || {
-        let python = "tests/feeds/.venv/bin/python";
-        let import = Command::new(python).args(["-c", "import feedparser"]).status();
-        Path::new(python).exists() && import.is_ok_and(|status| status.success())
-    },
-    install: || {
-        let venv = "tests/feeds/.venv";
-        run(Command::new("python3").args(["-m", "venv", "--clear", venv]))?;
-        run(Command::new("tests/feeds/.venv/bin/python").args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--require-hashes",
-            "-r",
-            "tests/feeds/requirements.txt",
-        ]))
-    },
+    found: || has_module("tests/feeds", "feedparser"),
+    install: || install_modules("tests/feeds"),
     by_hand: "install Python 3 with its venv module (on Debian: apt-get install python3-venv), then run \
               `python3 -m venv tests/feeds/.venv && tests/feeds/.venv/bin/pip install -r tests/feeds/requirements.txt`",
+};
+
+/// The mail server that the tests of letters send to.
+pub const AIOSMTPD: Tool = Tool {
+    name: "aiosmtpd",
+    found: || has_module("tests/mail", "aiosmtpd.smtp"),
+    install: || install_modules("tests/mail"),
+    by_hand: "install Python 3 with its venv module (on Debian: apt-get install python3-venv), then run \
+              `python3 -m venv tests/mail/.venv && tests/mail/.venv/bin/pip install -r tests/mail/requirements.txt`",
+};
+
+/// Clients of Statuspage, which read the status page and manage its incidents.
+pub const STATUSPAGE: Tool = Tool {
+    name: "the clients of Statuspage",
+    found: || {
+        let exporter = "tests/statuspage/.venv/bin/statuspage-prometheus-exporter";
+        has_module("tests/statuspage", "statuspageio") && Path::new(exporter).exists()
+    },
+    install: || install_modules("tests/statuspage"),
+    by_hand: "install Python 3 with its venv module (on Debian: apt-get install python3-venv), then run \
+              `python3 -m venv tests/statuspage/.venv && tests/statuspage/.venv/bin/pip install -r tests/statuspage/requirements.txt`",
+};
+
+/// Whether a folder's own Python has a module.
+fn has_module(folder: &str, module: &str) -> bool {
+    let python = Path::new(folder).join(".venv/bin/python");
+    let import = || Command::new(&python).args(["-c", &format!("import {module}")]).status();
+    python.exists() && import().is_ok_and(|status| status.success())
+}
+
+/// Installs what a folder's list pins into a Python of its own.
+fn install_modules(folder: &str) -> Result<(), Problem> {
+    let venv = format!("{folder}/.venv");
+    run(Command::new("python3").args(["-m", "venv", "--clear", &venv]))?;
+    let flags = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"];
+    run(Command::new(format!("{venv}/bin/python")).args(flags).args([
+        "--require-hashes",
+        "-r",
+        &format!("{folder}/requirements.txt"),
+    ]))
+}
+
+/// Where Prometheus's programs are unpacked: installed, Debian would start them as services.
+const MONITORING: &str = "tests/prometheus/.tools";
+/// Debian's Alertmanager reads its templates from here and nowhere else.
+const TEMPLATES: &str = "/usr/share/prometheus/alertmanager";
+
+/// The Prometheus and the Alertmanager that scrape, alert and are asked in the tests.
+pub const PROMETHEUS: Tool = Tool {
+    name: "Prometheus and Alertmanager",
+    found: || {
+        let programs = ["prometheus", "promtool", "prometheus-alertmanager"];
+        let unpacked = Path::new(MONITORING).join("usr/bin");
+        let all = programs.iter().all(|one| has(one) || unpacked.join(one).exists());
+        all && Path::new(TEMPLATES).join("default.tmpl").exists()
+    },
+    install: || {
+        if !has("apt-get") || !has("dpkg-deb") {
+            return Err("this machine has no apt-get".to_owned());
+        }
+        std::fs::create_dir_all(MONITORING).map_err(|error| error.to_string())?;
+        let packages = ["download", "-q", "prometheus", "prometheus-alertmanager"];
+        run(Command::new("apt-get").args(packages).current_dir(MONITORING))?;
+        let files = std::fs::read_dir(MONITORING).map_err(|error| error.to_string())?;
+        for file in files.flatten().map(|file| file.file_name()) {
+            if Path::new(&file).extension().is_some_and(|end| end == "deb") {
+                let unpack = ["-x".as_ref(), file.as_os_str(), ".".as_ref()];
+                run(Command::new("dpkg-deb").args(unpack).current_dir(MONITORING))?;
+            }
+        }
+        let place = |program: &str, arguments: &[&str]| {
+            if is_root() {
+                return run(Command::new(program).args(arguments));
+            }
+            run(Command::new("sudo").arg("-n").arg(program).args(arguments))
+        };
+        place("mkdir", &["-p", TEMPLATES])?;
+        let templates = format!("{MONITORING}{TEMPLATES}/.");
+        place("cp", &["-r", &templates, TEMPLATES])
+    },
+    by_hand: "on Debian: apt-get install prometheus prometheus-alertmanager",
 };
 
 /// Installs what is missing, or says what to do.

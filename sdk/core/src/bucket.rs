@@ -53,10 +53,9 @@ pub(crate) fn slot_of(hash: u32) -> u32 {
 /// Bytes that do not fill a block wait in `carry`, so a unit may start at any offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Salted {
-    carry: u64,
     hash: u32,
-    /// How many bits of `carry` are in use: 0, 8, 16 or 24.
-    bits: u32,
+    /// The last bytes, as many as `length` is over a multiple of four: 0 to 3.
+    carry: u32,
     length: u32,
 }
 
@@ -71,18 +70,18 @@ impl Salted {
 
     /// Has read `salt` alone, with seed 0: flagd's.
     fn plain(salt: &str) -> Self {
-        Self { carry: 0, hash: 0, bits: 0, length: 0 }.feed(salt.as_bytes())
+        Self { hash: 0, carry: 0, length: 0 }.feed(salt.as_bytes())
     }
 
     fn new(salt: &str, seed: u32) -> Self {
-        Self { carry: 0, hash: seed, bits: 0, length: 0 }.feed(salt.as_bytes()).feed(b":")
+        Self { hash: seed, carry: 0, length: 0 }.feed(salt.as_bytes()).feed(b":")
     }
 
     /// The hash of `salt:unit`.
     #[inline]
     pub(crate) fn hash(self, unit: &[u8]) -> u32 {
         let end = self.feed(unit);
-        let mut hash = end.hash ^ scramble(end.carry as u32) ^ end.length;
+        let mut hash = end.hash ^ scramble(end.carry) ^ end.length;
         hash ^= hash >> 16;
         hash = hash.wrapping_mul(0x85eb_ca6b);
         hash ^= hash >> 13;
@@ -91,25 +90,31 @@ impl Salted {
     }
 
     #[inline]
-    fn feed(mut self, bytes: &[u8]) -> Self {
+    fn feed(self, bytes: &[u8]) -> Self {
+        let held = (self.length % 4) * 8;
+        let (mut hash, mut carry) = (self.hash, u64::from(self.carry));
         let (blocks, rest) = bytes.as_chunks::<4>();
         for block in blocks {
-            self.carry |= u64::from(u32::from_le_bytes(*block)) << self.bits;
-            self.hash = mix(self.hash, self.carry as u32);
-            self.carry >>= 32;
+            carry |= u64::from(u32::from_le_bytes(*block)) << held;
+            hash = mix(hash, carry as u32);
+            carry >>= 32;
         }
-        for byte in rest {
-            self.carry |= u64::from(*byte) << self.bits;
-            self.bits += 8;
-            if self.bits == 32 {
-                self.hash = mix(self.hash, self.carry as u32);
-                self.carry = 0;
-                self.bits = 0;
+        if !rest.is_empty() {
+            carry |= u64::from(up_to_three(rest)) << held;
+            if held + rest.len() as u32 * 8 >= 32 {
+                hash = mix(hash, carry as u32);
+                carry >>= 32;
             }
         }
-        self.length = self.length.wrapping_add(bytes.len() as u32);
-        self
+        let length = self.length.wrapping_add(bytes.len() as u32);
+        Self { hash, carry: carry as u32, length }
     }
+}
+
+/// The bytes that do not fill a block.
+#[inline]
+fn up_to_three(rest: &[u8]) -> u32 {
+    rest.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
 #[inline]
@@ -128,7 +133,7 @@ mod tests {
 
     /// The hash of plain bytes: what the published vectors of MurmurHash3 are about.
     fn plain(bytes: &[u8], seed: u32) -> u32 {
-        Salted { carry: 0, hash: seed, bits: 0, length: 0 }.hash(bytes)
+        Salted { hash: seed, carry: 0, length: 0 }.hash(bytes)
     }
 
     #[test]
@@ -146,7 +151,7 @@ mod tests {
         let text = "a salt of any length:and the unit";
         for at in 0..text.len() {
             let (left, right) = text.as_bytes().split_at(at);
-            let start = Salted { carry: 0, hash: 7, bits: 0, length: 0 };
+            let start = Salted { hash: 7, carry: 0, length: 0 };
             assert_eq!(start.feed(left).hash(right), plain(text.as_bytes(), 7), "split at {at}");
         }
     }

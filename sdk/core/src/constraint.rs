@@ -18,7 +18,7 @@ use crate::context::{Field, Found, Query, parse_ip};
 use crate::model::{Constraint, Millis, Operator};
 use crate::version::Version;
 use set::sample;
-pub(crate) use set::{Set, Slots, Texts, hash};
+pub(crate) use set::{Set, Texts};
 use text::Pattern;
 
 /// The most memory that one compiled regular expression may take, in bytes.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 pub use body::ContextBody;
-pub(crate) use read::{Field, Found, Query, Unit};
+pub(crate) use read::{Field, Found, Known, Query, Unit};
 
 use crate::model::Millis;
 use crate::version::Version;
@@ -157,6 +157,7 @@ impl<'a> Context<'a> {
     }
 
     /// The user, or else the session.
+    #[inline]
     pub fn unit(&self) -> Option<&str> {
         self.user_id.as_deref().or(self.session_id.as_deref())
     }
@@ -164,6 +165,11 @@ impl<'a> Context<'a> {
     /// Time, freshness and draw, as set so far.
     pub fn moment(&self) -> Moment {
         self.moment
+    }
+
+    #[inline]
+    pub(crate) fn moment_ref(&self) -> &Moment {
+        &self.moment
     }
 }
 

@@ -6,9 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::bucket::slot_of;
+use crate::constraint::Test;
 use crate::context::{Found, Query, Unit};
 use crate::ruleset::{
-    Flag, Gate, Guards, OnStale, Prerequisite, Rule, Ruleset, Split, Variant, Variants,
+    Audience, Flag, Gate, Guards, OnStale, Prerequisite, Rule, Ruleset, Segment, Special, Split,
+    Variant, Variants,
 };
 
 /// One decision for one context, and why.
@@ -43,6 +45,40 @@ impl<'r> Evaluation<'r> {
         self.outcome as usize
     }
 
+    #[inline]
+    fn new(flag: &'r Flag, verdict: Verdict<'r>, query: &Query<'_>) -> Self {
+        let (rule, reason, looked) = match verdict {
+            Verdict::On => (None, Reason::Default, Looked::NOT),
+            Verdict::OnByRule(rule, looked) => (Some(rule), Reason::Rule(&rule.id), looked),
+            Verdict::OnWhileStale(value) => return Self { value, ..Self::on(flag, Reason::Stale) },
+            Verdict::NoRule => return Self::off(flag, Reason::NoRule),
+            Verdict::OffByRule(rule) => return Self::off(flag, Reason::Rule(&rule.id)),
+            Verdict::Disabled => return Self::off(flag, Reason::Disabled),
+            Verdict::Killed => return Self::off(flag, Reason::Killed),
+            Verdict::Error => return Self::off(flag, Reason::Error),
+            Verdict::Expired => return Self::off(flag, Reason::Expired),
+            Verdict::Stale => return Self::off(flag, Reason::Stale),
+            Verdict::Unmet(one) => return Self::off(flag, Reason::Prerequisite(&one.key)),
+        };
+        let on = Self { slot: looked.slot(), ..Self::on(flag, reason) };
+        match choose(flag, rule, query) {
+            None => on,
+            Some(variant) => Self {
+                variant: Some(&variant.name),
+                value: variant.value.as_deref().unwrap_or(on.value),
+                outcome: variant.number + 2,
+                ..on
+            },
+        }
+    }
+
+    #[inline]
+    fn on(flag: &'r Flag, reason: Reason<'r>) -> Self {
+        let value = &*flag.on_value;
+        Self { enabled: true, variant: None, value, reason, slot: None, outcome: 1 }
+    }
+
+    #[inline]
     fn off(flag: &'r Flag, reason: Reason<'r>) -> Self {
         let value = &*flag.off_value;
         Self { enabled: false, variant: None, value, reason, slot: None, outcome: 0 }
@@ -120,66 +156,83 @@ impl fmt::Display for AuthMode {
     }
 }
 
-/// What the gates and rules say, before any variant is chosen.
+/// What the gates and rules say, before any variant is chosen. Two words, so that it is handed over in registers.
 #[derive(Clone, Copy)]
 pub(crate) enum Verdict<'r> {
-    Off(Reason<'r>),
+    Disabled,
+    Killed,
+    Error,
+    Expired,
+    Stale,
+    NoRule,
+    Unmet(&'r Prerequisite),
+    OffByRule(&'r Rule),
     On,
-    OnByRule(&'r Rule, Option<u32>),
+    OnByRule(&'r Rule, Looked),
     OnWhileStale(&'r Value),
+}
+
+/// The slot that was looked at, if any was.
+#[derive(Clone, Copy)]
+pub(crate) struct Looked(u32);
+
+impl Looked {
+    /// No slot is so large.
+    const NOT: Self = Self(u32::MAX);
+
+    #[inline]
+    fn slot(self) -> Option<u32> {
+        (self.0 != Self::NOT.0).then_some(self.0)
+    }
 }
 
 impl Verdict<'_> {
     #[inline]
-    pub(crate) fn is_on(self) -> bool {
-        !matches!(self, Self::Off(_))
+    fn is_on(self) -> bool {
+        matches!(self, Self::On | Self::OnByRule(..) | Self::OnWhileStale(_))
     }
 }
 
 impl Ruleset {
+    /// Decides one flag. The evaluation is made where it is read: much of it need not be made at all then.
     #[inline]
     pub(crate) fn decide<'r>(&'r self, flag: &'r Flag, query: &Query<'_>) -> Evaluation<'r> {
-        let (rule, reason, slot) = match self.judge(flag, query) {
-            Verdict::Off(reason) => return Evaluation::off(flag, reason),
-            Verdict::OnWhileStale(value) => {
-                let reason = Reason::Stale;
-                return Evaluation {
-                    enabled: true,
-                    variant: None,
-                    value,
-                    reason,
-                    slot: None,
-                    outcome: 1,
-                };
-            }
-            Verdict::On => (None, Reason::Default, None),
-            Verdict::OnByRule(rule, slot) => (Some(rule), Reason::Rule(&rule.id), slot),
-        };
-        match choose(flag, rule, query) {
-            None => {
-                let value = &*flag.on_value;
-                Evaluation { enabled: true, variant: None, value, reason, slot, outcome: 1 }
-            }
-            Some(variant) => Evaluation {
-                enabled: true,
-                variant: Some(&variant.name),
-                value: variant.value.as_deref().unwrap_or(&flag.on_value),
-                reason,
-                slot,
-                outcome: variant.number + 2,
-            },
-        }
+        let verdict =
+            if flag.gate == Gate::Everybody { Verdict::On } else { self.judge(flag, query) };
+        Evaluation::new(flag, verdict, query)
+    }
+
+    /// As [`Ruleset::decide`], for a loop over all flags.
+    #[inline]
+    pub(crate) fn decide_inline<'r>(&'r self, flag: &'r Flag, query: &Query<'_>) -> Evaluation<'r> {
+        Evaluation::new(flag, self.judge_inline(flag, query), query)
+    }
+
+    /// Whether a flag is on, without choosing a variant.
+    #[inline]
+    pub(crate) fn is_on(&self, flag: &Flag, query: &Query<'_>) -> bool {
+        flag.gate == Gate::Everybody || self.is_on_for(flag, query)
+    }
+
+    fn is_on_for(&self, flag: &Flag, query: &Query<'_>) -> bool {
+        self.judge_inline(flag, query).is_on()
+    }
+
+    fn judge<'r>(&'r self, flag: &'r Flag, query: &Query<'_>) -> Verdict<'r> {
+        self.judge_inline(flag, query)
     }
 
     /// Gates first, then rules. Calls itself for prerequisites; compiling has made sure that those
     /// end (`PREREQUISITE_DEPTH_MAX`).
-    #[inline]
-    pub(crate) fn judge<'r>(&'r self, flag: &'r Flag, query: &Query<'_>) -> Verdict<'r> {
+    #[expect(clippy::inline_always, reason = "each caller wants another part of the verdict")]
+    #[inline(always)]
+    fn judge_inline<'r>(&'r self, flag: &'r Flag, query: &Query<'_>) -> Verdict<'r> {
         match flag.gate {
+            Gate::Everybody => return Verdict::On,
             Gate::Open => {}
-            Gate::Disabled => return Verdict::Off(Reason::Disabled),
-            Gate::Killed => return Verdict::Off(Reason::Killed),
-            Gate::Error => return Verdict::Off(Reason::Error),
+            Gate::Disabled => return Verdict::Disabled,
+            Gate::Killed => return Verdict::Killed,
+            Gate::Error => return Verdict::Error,
         }
         if let Some(guards) = &flag.guards
             && let Some(verdict) = self.guard(guards, query)
@@ -189,16 +242,16 @@ impl Ruleset {
         if flag.rules.is_empty() {
             return Verdict::On;
         }
-        for rule in &flag.rules {
-            if let Admission::In(slot) = rule.admits(query) {
+        for rule in self.rules(flag) {
+            if let Some(looked) = rule.admits(query) {
                 return if rule.serves_off {
-                    Verdict::Off(Reason::Rule(&rule.id))
+                    Verdict::OffByRule(rule)
                 } else {
-                    Verdict::OnByRule(rule, slot)
+                    Verdict::OnByRule(rule, looked)
                 };
             }
         }
-        Verdict::Off(Reason::NoRule)
+        Verdict::NoRule
     }
 
     /// Expiry, staleness, prerequisites; `None`: nothing stands in the way.
@@ -207,17 +260,17 @@ impl Ruleset {
         if let (Some(end), Some(now)) = (guards.expires_at, query.moment.now_ms)
             && now >= end
         {
-            return Some(Verdict::Off(Reason::Expired));
+            return Some(Verdict::Expired);
         }
         if guards.max_staleness_ms.is_some_and(|max| query.moment.stale_for_ms > max) {
             match &guards.on_stale {
                 OnStale::KeepLast => {}
-                OnStale::Off => return Some(Verdict::Off(Reason::Stale)),
+                OnStale::Off => return Some(Verdict::Stale),
                 OnStale::Value(value) => return Some(Verdict::OnWhileStale(value)),
             }
         }
         let unmet = guards.prerequisites.iter().find(|one| !self.is_met(one, query))?;
-        Some(Verdict::Off(Reason::Prerequisite(&unmet.key)))
+        Some(Verdict::Unmet(unmet))
     }
 
     /// A flag that is unknown or cannot be understood meets nothing: not even "must be off".
@@ -227,13 +280,13 @@ impl Ruleset {
         };
         let verdict = self.judge(flag, query);
         let rule = match verdict {
-            Verdict::Off(Reason::Error) => return false,
-            Verdict::Off(_) => return !prerequisite.enabled,
+            Verdict::Error => return false,
+            verdict if !verdict.is_on() => return !prerequisite.enabled,
             _ if !prerequisite.enabled => return false,
             _ if prerequisite.variants.is_empty() => return true,
             Verdict::OnWhileStale(_) => return false,
-            Verdict::On => None,
             Verdict::OnByRule(rule, _) => Some(rule),
+            _ => None,
         };
         // Without a variant it counts as `disabled`: that is how Unleash names none.
         let chosen = choose(flag, rule, query).map_or("disabled", |variant| &variant.name);
@@ -241,80 +294,112 @@ impl Ruleset {
     }
 }
 
-/// Whether a rule lets a context in; with the slot if it had to be looked at.
-pub(crate) enum Admission {
-    In(Option<u32>),
-    Out,
+impl Audience {
+    #[inline(never)]
+    fn includes(&self, query: &Query<'_>) -> bool {
+        // Groups first: they keep out the most.
+        (self.groups.is_empty() || self.has_group(query))
+            && (self.platforms.is_empty() || self.has_platform(query))
+            && self.tests.iter().all(|test| test.holds(query))
+    }
+
+    #[inline]
+    pub(crate) fn has_platform(&self, query: &Query<'_>) -> bool {
+        let number = match query.known {
+            Some(known) => known.platform(),
+            None => query.platform().and_then(|platform| query.texts.find(platform)),
+        };
+        number.is_some_and(|number| self.platforms.holds(number))
+    }
+
+    #[inline]
+    pub(crate) fn has_group(&self, query: &Query<'_>) -> bool {
+        match query.known {
+            Some(known) => known.groups().iter().any(|number| self.groups.holds(*number)),
+            None => self.has_group_by_name(query),
+        }
+    }
+
+    #[inline(never)]
+    fn has_group_by_name(&self, query: &Query<'_>) -> bool {
+        query.groups().iter().any(|group| self.groups.contains(group, query.texts))
+    }
+}
+
+impl Special {
+    fn includes(&self, query: &Query<'_>) -> bool {
+        self.segments.iter().all(|segment| {
+            segment.tests.as_ref().is_some_and(|tests| tests.iter().all(|t| t.holds(query)))
+        })
+    }
 }
 
 impl Rule {
-    #[inline]
-    pub(crate) fn admits(&self, query: &Query<'_>) -> Admission {
-        if self.matches(query) { self.rolls_out_to(query) } else { Admission::Out }
-    }
-
-    /// Groups, platforms, constraints and segments.
-    #[inline]
-    fn matches(&self, query: &Query<'_>) -> bool {
-        (self.platforms.is_empty() || self.is_on_platform(query))
-            && (self.groups.is_empty() || self.is_in_group(query))
-            && self.tests.iter().all(|test| test.holds(query))
-            && self.segments.iter().all(|segment| {
-                segment.tests.as_ref().is_some_and(|tests| tests.iter().all(|t| t.holds(query)))
-            })
-    }
-
-    pub(crate) fn is_on_platform(&self, query: &Query<'_>) -> bool {
-        query.platform().is_some_and(|platform| self.platforms.contains(platform, query.texts))
-    }
-
-    pub(crate) fn is_in_group(&self, query: &Query<'_>) -> bool {
-        query.groups().iter().any(|group| self.groups.contains(group, query.texts))
-    }
-
-    /// At 100 % nobody is looked at, but a field that was named must be there; so has Unleash it.
-    #[inline]
-    fn rolls_out_to(&self, query: &Query<'_>) -> Admission {
-        if let Some(split) = &self.split {
-            return self.splits(split, query);
+    /// Whether it lets a context in; with the slot if it had to be looked at.
+    #[expect(
+        clippy::inline_always,
+        reason = "short, but for the hash, and nearly all that a decision does"
+    )]
+    #[inline(always)]
+    pub(crate) fn admits(&self, query: &Query<'_>) -> Option<Looked> {
+        if self.audience.as_ref().is_some_and(|audience| !audience.includes(query)) {
+            return None;
         }
-        if self.percent >= crate::bucket::SLOTS && !matches!(self.unit, Unit::Field(_)) {
-            return Admission::In(None);
+        if let Some(special) = &self.special {
+            return self.admits_specially(special, query);
         }
-        match self.slot(query) {
-            Some(slot) if slot < self.percent => Admission::In(Some(slot)),
-            _ => Admission::Out,
-        }
-    }
-
-    /// A formula of another system, or a share that does not start at 0. Where everybody is admitted nobody is
-    /// looked at.
-    #[inline(never)]
-    fn splits(&self, split: &Split, query: &Query<'_>) -> Admission {
+        // At 100 % nobody is looked at.
         if self.percent >= crate::bucket::SLOTS {
-            return Admission::In(None);
+            return Some(Looked::NOT);
         }
-        match self.slot(query) {
-            Some(slot) if slot.wrapping_sub(split.offset) < self.percent => {
-                Admission::In(Some(slot))
-            }
-            _ => Admission::Out,
+        let slot = slot_of(self.salted.hash(query.usual_unit()?.as_bytes()));
+        (slot < self.percent).then_some(Looked(slot))
+    }
+
+    /// With segments, another unit, a formula of another system, or a share that does not start at 0. At 100 % nobody is
+    /// looked at, but a field that was named must be there; so has Unleash it.
+    #[inline(never)]
+    fn admits_specially(&self, special: &Special, query: &Query<'_>) -> Option<Looked> {
+        if !special.includes(query) {
+            return None;
         }
+        let must_be_there = special.split.is_none() && matches!(special.unit, Unit::Field(_));
+        if self.percent >= crate::bucket::SLOTS && !must_be_there {
+            return Some(Looked::NOT);
+        }
+        let offset = special.split.as_ref().map_or(0, |split| split.offset);
+        let slot = self.slot(query)?;
+        (slot.wrapping_sub(offset) < self.percent).then_some(Looked(slot))
     }
 
     /// The slot of the context's unit; `None` without a unit.
-    #[inline]
     pub(crate) fn slot(&self, query: &Query<'_>) -> Option<u32> {
-        if let Some(Split { foreign: Some(foreign), .. }) = self.split.as_deref() {
+        let unit = self.unit();
+        let split = self.special.as_ref().and_then(|special| special.split.as_ref());
+        if let Some(Split { foreign: Some(foreign), .. }) = split {
             let slots = u64::from(crate::bucket::SLOTS);
-            return foreign.point(query.unit(&self.unit), slots).map(|slot| slot as u32);
+            return foreign.point(query.unit(unit), slots).map(|slot| slot as u32);
         }
-        let hash = match query.unit(&self.unit) {
+        let hash = match query.unit(unit) {
             Some(unit) => self.salted.hash(unit.as_bytes()),
-            None if self.unit == Unit::Random => self.salted.hash(&query.moment.draw.to_le_bytes()),
+            None if *unit == Unit::Random => self.salted.hash(&query.moment.draw.to_le_bytes()),
             None => return None,
         };
         Some(slot_of(hash))
+    }
+
+    /// Which field is bucketed.
+    #[inline]
+    pub(crate) fn unit(&self) -> &Unit {
+        self.special.as_ref().map_or(&Unit::Default, |special| &special.unit)
+    }
+
+    pub(crate) fn tests(&self) -> &[Test] {
+        self.audience.as_ref().map_or(&[], |audience| &audience.tests)
+    }
+
+    pub(crate) fn segments(&self) -> &[Segment] {
+        self.special.as_ref().map_or(&[], |special| &special.segments)
     }
 }
 
@@ -332,45 +417,63 @@ pub(crate) fn choose<'r>(
         Some(variants) => variants,
         None => flag.variants.as_deref()?,
     };
-    variants.choose(rule.map_or(&Unit::Default, |rule| &rule.unit), query)
+    variants.choose(rule.map_or(&Unit::Default, Rule::unit), query)
 }
 
 impl Variants {
     fn choose(&self, unit_of_rule: &Unit, query: &Query<'_>) -> Option<&Variant> {
         if self.has_overrides
-            && let Some(variant) = self.list.iter().find(|variant| variant.is_forced(query))
+            && let Some(variant) = self.forced(query)
         {
             return Some(variant);
         }
-        let unit = self.unit.as_ref().unwrap_or(unit_of_rule);
-        let text = query.unit(unit);
-        let mut point = match (&self.foreign, text) {
-            (Some(foreign), _) => foreign.point(text, self.total)?,
-            (None, Some(text)) => {
-                u64::from(self.salted.hash(text.as_bytes())).checked_rem(self.total)?
-            }
-            (None, None) if *unit == Unit::Random => {
-                let draw = query.moment.draw.to_le_bytes();
-                u64::from(self.salted.hash(&draw)).checked_rem(self.total)?
-            }
-            (None, None) => return self.only(),
-        };
-        // The first whose running total exceeds the point; a weight of 0 never does.
-        self.list.iter().find(|variant| match point.checked_sub(u64::from(variant.weight)) {
-            None => true,
-            Some(rest) => {
-                point = rest;
-                false
-            }
-        })
+        let unit = self.unit.as_deref().unwrap_or(unit_of_rule);
+        match (&self.foreign, unit, query.usual_unit()) {
+            (None, Unit::Default, Some(text)) => self.at_hash(self.salted.hash(text.as_bytes())),
+            _ => self.choose_specially(unit, query),
+        }
     }
-}
 
-impl Variants {
+    #[inline(never)]
+    fn forced(&self, query: &Query<'_>) -> Option<&Variant> {
+        self.list.iter().find(|variant| variant.is_forced(query))
+    }
+
+    /// By a formula of another system, by another unit, or without one.
+    #[inline(never)]
+    fn choose_specially(&self, unit: &Unit, query: &Query<'_>) -> Option<&Variant> {
+        match (&self.foreign, query.unit(unit)) {
+            (Some(foreign), text) => self.at(foreign.point(text, self.total())?),
+            (None, Some(text)) => self.at_hash(self.salted.hash(text.as_bytes())),
+            (None, None) if *unit == Unit::Random => {
+                self.at_hash(self.salted.hash(&query.moment.draw.to_le_bytes()))
+            }
+            (None, None) => self.only(),
+        }
+    }
+
+    #[inline]
+    fn at_hash(&self, hash: u32) -> Option<&Variant> {
+        self.at(u64::from(hash).checked_rem(self.total())?)
+    }
+
+    /// The first whose running total exceeds the point; a weight of 0 never does.
+    #[inline]
+    fn at(&self, point: u64) -> Option<&Variant> {
+        // There are few: to count them all costs less than to guess wrongly where to stop.
+        self.list.get(self.ends.iter().filter(|end| **end <= point).count())
+    }
+
+    #[inline]
+    fn total(&self) -> u64 {
+        self.ends.last().copied().unwrap_or_default()
+    }
+
     /// The variant that everybody gets, if there is but one with a weight.
     #[cold]
     fn only(&self) -> Option<&Variant> {
-        self.list.iter().find(|variant| u64::from(variant.weight) == self.total && self.total > 0)
+        let total = self.total();
+        self.list.iter().find(|variant| u64::from(variant.weight) == total && total > 0)
     }
 }
 

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::constraint::{Shown, Test};
 use crate::context::{Context, Query, Unit};
-use crate::evaluation::{Admission, choose};
-use crate::ruleset::{Prerequisite, Rule, Ruleset};
+use crate::evaluation::choose;
+use crate::ruleset::{Audience, Prerequisite, Rule, Ruleset};
 
 /// A decision with every step that led to it.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -70,27 +70,29 @@ impl Ruleset {
     /// As [`Ruleset::evaluate`], with every step. Allocates: for people, not for the hot path.
     pub fn explain(&self, key: &str, context: &Context<'_>) -> Explanation {
         let evaluation = self.evaluate(key, context);
-        let query = self.query(context, context.moment());
+        let query = self.query(context, context.moment_ref());
         let flag = self.index_of(key).and_then(|index| self.flag(index));
         let mut decided = false;
-        let rule = |rule: &Rule| {
-            let admits = matches!(rule.admits(&query), Admission::In(_));
+        let rule = |(rule, title): (&Rule, &Option<Box<str>>)| {
+            let admits = rule.admits(&query).is_some();
             let variant = flag.filter(|_| admits).and_then(|flag| choose(flag, Some(rule), &query));
             let decides = !decided && matches!(evaluation.reason, crate::Reason::Rule(_)) && admits;
             decided |= decides;
             RuleExplanation {
                 id: rule.id.to_string(),
-                title: rule.title.as_deref().map(str::to_owned),
+                title: title.as_deref().map(str::to_owned),
                 decided: decides,
                 admits,
                 checks: rule.checks(&query),
                 percent: f64::from(rule.percent) / 1000.0,
-                unit: query.unit(&rule.unit).map(str::to_owned),
+                unit: query.unit(rule.unit()).map(str::to_owned),
                 slot: rule.slot(&query),
                 slot_percent: rule.slot(&query).map(|slot| f64::from(slot) / 1000.0),
                 variant: variant.map(|variant| variant.name.to_string()),
             }
         };
+        let rules = flag.map_or(&[][..], |flag| self.rules(flag));
+        let titles = flag.and_then(|flag| self.titles.get(flag.rules.range()));
         let prerequisites = flag.map_or(&[][..], |flag| flag.prerequisites());
         Explanation {
             key: key.to_owned(),
@@ -99,7 +101,7 @@ impl Ruleset {
             value: evaluation.value.clone(),
             reason: evaluation.reason.to_string(),
             prerequisites: prerequisites.iter().map(|one| self.explain_one(one, &query)).collect(),
-            rules: flag.map_or(&[][..], |flag| &flag.rules).iter().map(rule).collect(),
+            rules: rules.iter().zip(titles.into_iter().flatten()).map(rule).collect(),
         }
     }
 
@@ -126,21 +128,25 @@ impl Ruleset {
 impl Rule {
     fn checks(&self, query: &Query<'_>) -> Vec<Check> {
         let mut checks = Vec::new();
-        if !self.groups.is_empty() {
-            let text = format!("groups in {}", self.groups.shown(query.texts));
-            let found = match query.groups() {
-                [] => "not set".to_owned(),
-                groups => format!("`{}`", groups.join("`, `")),
-            };
-            checks.push(Check { text, found, held: self.is_in_group(query) });
+        if let Some(audience) = &self.audience {
+            let Audience { platforms, groups, .. } = &**audience;
+            if !groups.is_empty() {
+                let text = format!("groups in {}", groups.shown(query.texts));
+                let found = match query.groups() {
+                    [] => "not set".to_owned(),
+                    groups => format!("`{}`", groups.join("`, `")),
+                };
+                checks.push(Check { text, found, held: audience.has_group(query) });
+            }
+            if !platforms.is_empty() {
+                let text = format!("platform in {}", platforms.shown(query.texts));
+                let found =
+                    query.platform().map_or("not set".to_owned(), |text| format!("`{text}`"));
+                checks.push(Check { text, found, held: audience.has_platform(query) });
+            }
         }
-        if !self.platforms.is_empty() {
-            let text = format!("platform in {}", self.platforms.shown(query.texts));
-            let found = query.platform().map_or("not set".to_owned(), |text| format!("`{text}`"));
-            checks.push(Check { text, found, held: self.is_on_platform(query) });
-        }
-        checks.extend(self.tests.iter().map(|test| check("", test, query)));
-        for segment in &self.segments {
+        checks.extend(self.tests().iter().map(|test| check("", test, query)));
+        for segment in self.segments() {
             let name = format!("segment `{}`: ", segment.key);
             match &segment.tests {
                 Some(tests) => checks.extend(tests.iter().map(|test| check(&name, test, query))),
@@ -151,7 +157,7 @@ impl Rule {
                 }),
             }
         }
-        if let (Unit::Field(field), None) = (&self.unit, query.unit(&self.unit)) {
+        if let (Unit::Field(field), None) = (self.unit(), query.unit(self.unit())) {
             let text = format!("{} is set, as it is bucketed", field.name());
             checks.push(Check { text, found: "not set".to_owned(), held: false });
         }

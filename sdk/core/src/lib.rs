@@ -12,6 +12,7 @@ mod delta;
 mod evaluation;
 mod explain;
 pub mod follower;
+mod lookup;
 pub mod model;
 mod ruleset;
 pub mod validate;

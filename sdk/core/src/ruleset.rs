@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::bucket::{Foreign, Salted};
-use crate::constraint::{Set, Slots, Test, Texts, hash};
-use crate::context::{Context, Field, Moment, Query, Unit};
+use crate::constraint::{Set, Test, Texts};
+use crate::context::{Context, Field, Known, Moment, Query, Unit};
 use crate::evaluation::{AuthMode, Evaluation};
+use crate::lookup::Index;
 use crate::model::{Document, Millis, Revision};
 
 /// Prerequisites of prerequisites: a longer chain is an error.
@@ -36,9 +37,17 @@ pub struct Ruleset {
     environment: String,
     revision: Revision,
     /// Places in `flags`, from 1 on.
-    index: Slots,
+    index: Index,
+    /// All keys in order, one after the other.
+    keys: String,
     /// By key.
     pub(crate) flags: Vec<Flag>,
+    /// Of all flags, in order.
+    pub(crate) rules: Vec<Rule>,
+    /// Of each flag: the names of all its variants, those of its rules included.
+    variant_names: Vec<Box<[Arc<str>]>>,
+    /// Of each rule: what a person calls it.
+    pub(crate) titles: Vec<Option<Box<str>>>,
     /// What the flags' lists are made of.
     texts: Texts,
     auth: AuthFlags,
@@ -56,21 +65,42 @@ impl FlagIndex {
     }
 }
 
+/// Where something is in a list that all flags share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Span {
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    #[inline]
+    pub(crate) fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// What every decision reads is in one cache line, the rest elsewhere: a walk over all flags waits for memory otherwise.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Flag {
     pub(crate) gate: Gate,
-    pub(crate) rules: Box<[Rule]>,
-    /// Shared, as most flags' are the same; and small, as all flags are walked through at once.
+    pub(crate) needs: Needs,
+    pub(crate) impressions: bool,
+    /// In [`Ruleset::rules`].
+    pub(crate) rules: Span,
+    /// In [`Ruleset::keys`].
+    key: Span,
+    /// Shared, as most flags' are the same.
     pub(crate) on_value: Arc<Value>,
     pub(crate) off_value: Arc<Value>,
     pub(crate) variants: Option<Box<Variants>>,
     /// `None`: there is no expiry, no staleness limit and no prerequisite to look at.
     pub(crate) guards: Option<Box<Guards>>,
-    pub(crate) key: Box<str>,
-    /// Names of all its variants, those of its rules included.
-    pub(crate) variant_names: Box<[Arc<str>]>,
-    pub(crate) impressions: bool,
-    pub(crate) needs: Needs,
 }
 
 impl Flag {
@@ -91,6 +121,8 @@ pub struct Needs {
 /// What stands before the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
+    /// Open, and neither guards nor rules are behind it.
+    Everybody,
     Open,
     Disabled,
     Killed,
@@ -122,25 +154,41 @@ pub(crate) struct Prerequisite {
     pub(crate) variants: Box<[Box<str>]>,
 }
 
+/// One cache line, as a [`Flag`] is.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Rule {
-    pub(crate) groups: Set,
-    pub(crate) platforms: Set,
-    pub(crate) tests: Box<[Test]>,
-    pub(crate) segments: Box<[Segment]>,
     /// In thousandths of a percent.
     pub(crate) percent: u32,
-    pub(crate) unit: Unit,
     pub(crate) salted: Salted,
-    pub(crate) serves_off: bool,
-    /// Another formula than ours, or another start than 0.
-    pub(crate) split: Option<Box<Split>>,
-    pub(crate) variants: Option<Box<Variants>>,
     pub(crate) id: Box<str>,
-    pub(crate) title: Option<Box<str>>,
+    /// `None`: everybody.
+    pub(crate) audience: Option<Box<Audience>>,
+    pub(crate) variants: Option<Box<Variants>>,
+    pub(crate) special: Option<Box<Special>>,
+    pub(crate) serves_off: bool,
+}
+
+const _: () = assert!(size_of::<Flag>() == 64 && size_of::<Rule>() == 64);
+
+/// Whom a rule is for; an empty list is for everybody.
+#[derive(Debug)]
+pub(crate) struct Audience {
+    pub(crate) platforms: Set,
+    pub(crate) groups: Set,
+    pub(crate) tests: Box<[Test]>,
 }
 
 /// What only few rules have.
+#[derive(Debug)]
+pub(crate) struct Special {
+    pub(crate) segments: Box<[Segment]>,
+    pub(crate) unit: Unit,
+    /// Another formula than ours, or another start than 0.
+    pub(crate) split: Option<Split>,
+}
+
+/// How a rule's share is counted.
 #[derive(Debug)]
 pub(crate) struct Split {
     /// In thousandths of a percent.
@@ -158,20 +206,21 @@ pub(crate) struct Segment {
 
 #[derive(Debug)]
 pub(crate) struct Variants {
-    pub(crate) total: u64,
     pub(crate) salted: Salted,
+    pub(crate) has_overrides: bool,
+    /// Of each variant: its weight and those of all before it. The last is the total.
+    pub(crate) ends: Box<[u64]>,
+    pub(crate) list: Box<[Variant]>,
     /// `None`: our own formula.
     pub(crate) foreign: Option<Box<Foreign>>,
     /// `None`: the rule's.
-    pub(crate) unit: Option<Unit>,
-    pub(crate) has_overrides: bool,
-    pub(crate) list: Box<[Variant]>,
+    pub(crate) unit: Option<Box<Unit>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Variant {
     pub(crate) weight: u32,
-    /// Its place in [`Flag::variant_names`].
+    /// Its place in [`Ruleset::variant_names`].
     pub(crate) number: u32,
     /// `None`: the flag's on value.
     pub(crate) value: Option<Arc<Value>>,
@@ -211,7 +260,7 @@ impl Ruleset {
 
     /// All keys, in order; a key's position is its [`FlagIndex`].
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.flags.iter().map(|flag| &*flag.key)
+        self.flags.iter().map(|flag| self.key(flag))
     }
 
     /// What was found wrong when compiling.
@@ -222,8 +271,8 @@ impl Ruleset {
     /// Where a flag is, for [`Ruleset::evaluate_index`].
     #[inline]
     pub fn index_of(&self, key: &str) -> Option<FlagIndex> {
-        let is = |n: u32| self.flag(FlagIndex(n - 1)).is_some_and(|flag| *flag.key == *key);
-        self.index.find(hash(key), is).map(|n| FlagIndex(n - 1))
+        let is = |n: u32| self.flag(FlagIndex(n - 1)).is_some_and(|flag| self.key(flag) == key);
+        self.index.find(key, is).map(|n| FlagIndex(n - 1))
     }
 
     /// The flag at a position of [`Ruleset::keys`].
@@ -234,7 +283,7 @@ impl Ruleset {
     /// The names of a flag's variants, those of its rules included; see
     /// [`Evaluation::outcome`].
     pub fn variant_names(&self, flag: FlagIndex) -> impl ExactSizeIterator<Item = &str> {
-        let names = self.flag(flag).map_or(&[][..], |flag| &flag.variant_names);
+        let names = self.variant_names.get(flag.get()).map_or(&[][..], |names| names);
         names.iter().map(|name| &**name)
     }
 
@@ -257,7 +306,10 @@ impl Ruleset {
     /// as it is needed, within [`crate::REGEX_SIZE_BYTES_MAX`].
     #[inline]
     pub fn evaluate<'r>(&'r self, key: &str, context: &Context<'_>) -> Evaluation<'r> {
-        self.evaluate_at(key, context, context.moment())
+        match self.index_of(key) {
+            Some(flag) => self.decide_index(flag, context, context.moment_ref()),
+            None => Evaluation::UNKNOWN,
+        }
     }
 
     /// As [`Ruleset::evaluate`], at a moment other than the context's own.
@@ -269,7 +321,7 @@ impl Ruleset {
         moment: Moment,
     ) -> Evaluation<'r> {
         match self.index_of(key) {
-            Some(flag) => self.evaluate_index(flag, context, moment),
+            Some(flag) => self.decide_index(flag, context, &moment),
             None => Evaluation::UNKNOWN,
         }
     }
@@ -281,6 +333,16 @@ impl Ruleset {
         flag: FlagIndex,
         context: &Context<'_>,
         moment: Moment,
+    ) -> Evaluation<'r> {
+        self.decide_index(flag, context, &moment)
+    }
+
+    #[inline]
+    fn decide_index<'r>(
+        &'r self,
+        flag: FlagIndex,
+        context: &Context<'_>,
+        moment: &Moment,
     ) -> Evaluation<'r> {
         match self.flag(flag) {
             Some(flag) => self.decide(flag, &self.query(context, moment)),
@@ -294,9 +356,10 @@ impl Ruleset {
         context: &Context<'_>,
         mut each: impl FnMut(&'r str, Evaluation<'r>),
     ) {
-        let query = self.query(context, context.moment());
+        let known = Known::of(context, &self.texts);
+        let query = Query { known: known.as_ref(), ..self.query(context, context.moment_ref()) };
         for flag in &self.flags {
-            each(&flag.key, self.decide(flag, &query));
+            each(self.key(flag), self.decide_inline(flag, &query));
         }
     }
 
@@ -305,7 +368,7 @@ impl Ruleset {
     #[inline]
     pub fn is_enabled(&self, key: &str, context: &Context<'_>) -> bool {
         match self.index_of(key) {
-            Some(flag) => self.is_index_enabled(flag, context, context.moment()),
+            Some(flag) => self.is_index_on(flag, context, context.moment_ref()),
             None => false,
         }
     }
@@ -313,8 +376,12 @@ impl Ruleset {
     /// As [`Ruleset::is_enabled`], for a flag whose place is known, at a moment of one's own.
     #[inline]
     pub fn is_index_enabled(&self, flag: FlagIndex, context: &Context<'_>, moment: Moment) -> bool {
-        let query = self.query(context, moment);
-        self.flag(flag).is_some_and(|flag| self.judge(flag, &query).is_on())
+        self.is_index_on(flag, context, &moment)
+    }
+
+    #[inline]
+    fn is_index_on(&self, flag: FlagIndex, context: &Context<'_>, moment: &Moment) -> bool {
+        self.flag(flag).is_some_and(|flag| self.is_on(flag, &self.query(context, moment)))
     }
 
     /// What the flags `auth_bypass`, `auth_enabled` and `auth_rollout` say together.
@@ -350,7 +417,18 @@ impl Ruleset {
     }
 
     #[inline]
-    pub(crate) fn query<'q>(&'q self, context: &'q Context<'q>, moment: Moment) -> Query<'q> {
-        Query { context, moment, environment: &self.environment, texts: &self.texts }
+    fn key(&self, flag: &Flag) -> &str {
+        self.keys.get(flag.key.range()).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn rules(&self, flag: &Flag) -> &[Rule] {
+        self.rules.get(flag.rules.range()).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn query<'q>(&'q self, context: &'q Context<'q>, moment: &'q Moment) -> Query<'q> {
+        let (environment, texts) = (&self.environment, &self.texts);
+        Query { context, moment, environment, texts, known: None }
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use switchback_core::model::{Document, Percent};
 use switchback_core::wire::Delta;
-use switchback_core::{Context, ContextBody, Ruleset, SLOTS, slot};
+use switchback_core::{Context, ContextBody, Reason, Ruleset, SLOTS, slot};
 
 fn document(flags: &Value) -> Document {
     serde_json::from_value(json!({
@@ -105,6 +105,40 @@ proptest! {
         prop_assert_eq!(found.enabled, ruleset.is_enabled("f", &context));
         prop_assert_eq!(found.enabled, ruleset.explain("f", &context).enabled);
     }
+
+    /// One flag, all flags at once, or as a boolean: each lets in whom the lists name, however long a key is and however
+    /// many groups a user is in.
+    #[test]
+    fn every_way_of_asking_reads_the_lists_alike(
+        lists in prop::collection::btree_map(
+            "[ab]{1,4}|a{9,20}[ab]a{0,9}", (groups(8), prop::collection::vec("[xy]{1,2}", 0..7)), 1..12,
+        ),
+        own in groups(40), platform in prop::option::of("[xy]{1,2}"),
+    ) {
+        let flag = |(key, (groups, platforms)): (&String, &(Vec<String>, Vec<String>))| json!({
+            "key": key, "project": "p", "salt": "s", "state": {"enabled": true, "rules": [
+                {"id": "r", "groups": groups, "platforms": platforms, "percent": 100},
+            ]},
+        });
+        let ruleset = Ruleset::compile(&document(&lists.iter().map(flag).collect()));
+        let mut context = Context::new().groups(own.iter().map(String::as_str));
+        if let Some(platform) = &platform {
+            context = context.platform(platform.as_str());
+        }
+
+        let mut all = Vec::new();
+        ruleset.evaluate_all(&context, |key, found| all.push((key, found)));
+        prop_assert!(all.iter().map(|(key, _)| *key).eq(lists.keys()));
+        for ((key, found), (groups, platforms)) in all.into_iter().zip(lists.values()) {
+            let in_group = groups.is_empty() || groups.iter().any(|group| own.contains(group));
+            let on_platform = platforms.is_empty()
+                || platform.as_ref().is_some_and(|platform| platforms.contains(platform));
+            prop_assert_eq!(found.enabled, in_group && on_platform, "{}", key);
+            prop_assert_eq!(found, ruleset.evaluate(key, &context));
+            prop_assert_eq!(found.enabled, ruleset.is_enabled(key, &context));
+        }
+        prop_assert_eq!(ruleset.evaluate("neither of them", &context).reason, Reason::UnknownFlag);
+    }
 }
 
 /// Each variant's share of many units is within what chance allows (chi-square, 4 degrees of
@@ -161,6 +195,11 @@ const OPERATORS: &[&str] = &[
     "IN_CIDR",
     "IS_SET",
 ];
+
+/// Names of groups, short and long.
+fn groups(most: usize) -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec("g[a-p]{0,1}|the group of people in team [a-h]", 0..most)
+}
 
 fn fields() -> impl Strategy<Value = String> {
     prop::sample::select(vec![

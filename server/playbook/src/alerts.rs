@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::inputs::Input;
 use crate::plan::{Approval, Condition, OnTimeout, Plan, PlannedStep};
-use crate::read::{Reader, join};
+use crate::read::{Entries, Reader, join};
 use crate::triggers;
 use crate::units::duration_words;
 use crate::yaml::Node;
@@ -89,6 +89,21 @@ pub(crate) fn parse(
         let hint = "such as {alertname: AuthFailureHigh}";
         reader.fault(node, path, "`match` names at least one label", hint);
     }
+    let (approve, wait_ms) = asked(reader, map, path);
+    let given = triggers::given(reader, map, path, inputs, true);
+    triggers::all_given(reader, node, path, inputs, &given);
+    Some(Alert {
+        approve,
+        wait_ms,
+        labels: labels.unwrap_or_default(),
+        inputs: given,
+        environment: reader.name(map, path, "environment")?,
+        receiver_token: receiver_token?,
+    })
+}
+
+/// Whether a person says yes first, and how long they are waited for, in milliseconds.
+pub(crate) fn asked(reader: &mut Reader, map: Entries<'_>, path: &str) -> (Approve, u64) {
     let words = [("none", Approve::None), ("one_click", Approve::OneClick)];
     let wait = reader.duration(map, path, "wait");
     if let Some(node) = map.get("wait")
@@ -96,16 +111,8 @@ pub(crate) fn parse(
     {
         reader.fault(node, &join(path, "wait"), "longer than 1d", "");
     }
-    let given = triggers::given(reader, map, path, inputs, true);
-    triggers::all_given(reader, node, path, inputs, &given);
-    Some(Alert {
-        approve: reader.word(map, path, "approve", &words).unwrap_or(Approve::OneClick),
-        wait_ms: wait.unwrap_or(WAIT_MS),
-        labels: labels.unwrap_or_default(),
-        inputs: given,
-        environment: reader.name(map, path, "environment")?,
-        receiver_token: receiver_token?,
-    })
+    let approve = reader.word(map, path, "approve", &words).unwrap_or(Approve::OneClick);
+    (approve, wait.unwrap_or(WAIT_MS))
 }
 
 fn labels(reader: &mut Reader, node: &Node, path: &str) -> BTreeMap<String, String> {
@@ -135,6 +142,7 @@ impl Plan {
             timeout_ms: wait_ms,
             on_timeout: OnTimeout::Stop,
             message: question.to_owned(),
+            own: false,
         };
         let step = PlannedStep {
             id,

@@ -36,8 +36,18 @@ fn environment<'e>() -> Environment<'e> {
 
 /// Evaluates one expression against a context. The error is a sentence without a position.
 pub fn eval(expression: &str, context: &Value) -> Result<Value, String> {
+    eval_with(expression, context, |_| {})
+}
+
+/// The same with functions.
+fn eval_with(
+    expression: &str,
+    context: &Value,
+    add: impl FnOnce(&mut Environment<'_>),
+) -> Result<Value, String> {
     check_shape(expression)?;
-    let env = environment();
+    let mut env = environment();
+    add(&mut env);
     let compiled = env.compile_expression(expression).map_err(|error| sentence(&error))?;
     let value = compiled.eval(Serde(context)).map_err(|error| sentence(&error))?;
     if value.is_undefined() {
@@ -57,7 +67,16 @@ pub fn eval(expression: &str, context: &Value) -> Result<Value, String> {
 
 /// Evaluates a condition: anything but `false`, `null`, 0 and an empty text holds.
 pub fn holds(expression: &str, context: &Value) -> Result<bool, String> {
-    Ok(match eval(expression, context)? {
+    holds_with(expression, context, |_| {})
+}
+
+/// The same with functions, which must not have effects and may be called again.
+pub(crate) fn holds_with(
+    expression: &str,
+    context: &Value,
+    add: impl FnOnce(&mut Environment<'_>),
+) -> Result<bool, String> {
+    Ok(match eval_with(expression, context, add)? {
         Value::Null => false,
         Value::Bool(answer) => answer,
         Value::Number(number) => number.as_f64() != Some(0.0),

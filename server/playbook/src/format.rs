@@ -12,7 +12,7 @@
 //! spec:
 //!   deadline: 5m                     # the whole run; default 5m
 //!   on_deadline: compensate          # compensate | pause | continue
-//!   concurrency: {key: "auth/${{ environment }}", on_conflict: reject}   # one run per key
+//!   concurrency: {key: "auth/${{ environment }}", on_conflict: reject}   # one run per key; or queue | join | supersede
 //!   drill: {every: 30d, stale: warn} # warn | block
 //!   inputs:
 //!     reason: {type: string, min: 10, required: true}   # string | bool | number | duration | percent
@@ -24,6 +24,8 @@
 //!     - schedule: {every: 30d, environment: staging}   # or {at: "03:00", days: [mon], environment: …}, UTC
 //!     - webhook: {token: deploys, inputs: {reason: /message}}    # JSON pointers into the body
 //!   limits: {cooldown: 10m, ceiling: {runs: 3, per: 1h}}         # for what starts by itself
+//!   always:                          # when it is over, however it ends
+//!     - report: {to: [rollback_log, incident]}
 //!   decision:                        # shown to whoever decides
 //!     - {text: Sign-in fails for more than 5 % of attempts.}
 //!   require:                         # read only, before the first step
@@ -31,6 +33,7 @@
 //!   preserve:                        # measured before the first step, after the last, after an undo
 //!     - {id: receipts, source: shop, table: receipts, key: id, rule: no_loss}
 //!     - {id: fresh, check: backup.age, source: shop, max: 24h}           # the newest verified backup
+//!     - {id: whole, check: consistency, pack: signups, health: 99.9%}    # a pack of consistency checks
 //!   steps:
 //!     - id: bypass_on
 //!       title: Let everybody in
@@ -53,7 +56,10 @@
 //! Unknown keys are refused with their place and the nearest known one. Values may hold `${{ … }}`
 //! over `inputs.*`, `vars.*`, `environment`, `reason` and `playbook`; they are all filled in before a run starts.
 
+mod ends;
 mod steps;
+
+pub use ends::{OnConflict, ReportTo};
 
 use std::collections::BTreeMap;
 
@@ -65,6 +71,7 @@ use crate::preserve::{self, Preserve};
 use crate::problem::Problem;
 use crate::read::{Entries, Reader, join};
 use crate::triggers::{self, Limits, Triggers};
+use crate::units::parse_percent;
 use crate::yaml::{self, Content, Node};
 
 /// What the format calls itself.
@@ -103,6 +110,8 @@ pub enum Otherwise {
     StopOk,
     /// The run fails before its first step.
     Fail,
+    /// A person decides whether it goes on.
+    Ask,
 }
 
 /// How urgent an old drill is.
@@ -165,6 +174,18 @@ pub enum Wanted {
         source: String,
         /// How old it may be, in milliseconds.
         max_ms: u64,
+    },
+    /// An expression over the run's values and the world.
+    Expression {
+        /// Such as `flag('auth_bypass') == false`.
+        expr: String,
+    },
+    /// A pack of consistency checks.
+    Health {
+        /// The pack.
+        pack: String,
+        /// The least health, in thousandths of a percent.
+        health: u32,
     },
 }
 
@@ -248,6 +269,10 @@ pub struct Playbook {
     pub on_deadline: OnDeadline,
     /// One run at a time per key; with expressions. The name and environment when absent.
     pub concurrency_key: Option<Node>,
+    /// What happens to a run that meets another with its key.
+    pub on_conflict: OnConflict,
+    /// Where its report goes when it is over, however it ends.
+    pub report_to: Vec<ReportTo>,
     /// How often it is to be rehearsed.
     pub drill: Option<Drill>,
     /// What it asks for.
@@ -271,8 +296,6 @@ pub struct Playbook {
     /// SHA-256 of the file, in hex.
     pub source_sha256: String,
 }
-
-const LATER: [&str; 1] = ["always"];
 
 /// Reads a file's structure. [`lint`](crate::lint::load) also checks what the steps say; a playbook that
 /// only this function has seen may still be refused.
@@ -317,14 +340,16 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         "limits",
         "steps",
         "undo_order",
+        "always",
     ];
-    let spec = reader.map(top.get("spec")?, "spec", &keys, &LATER)?;
+    let spec = reader.map(top.get("spec")?, "spec", &keys, &[])?;
     let deadlines = [
         ("compensate", OnDeadline::Compensate),
         ("pause", OnDeadline::Pause),
         ("continue", OnDeadline::Continue),
     ];
     reader.word(spec, "spec", "undo_order", &[("reverse", ())]);
+    let concurrency = spec.get("concurrency").map(|node| ends::concurrency(reader, node));
     let inputs = spec.get("inputs").map(|node| inputs::parse(reader, node)).unwrap_or_default();
     let secrets = spec.get("secrets").map(|node| triggers::secrets(reader, node));
     let secrets = secrets.unwrap_or_default();
@@ -337,7 +362,9 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         on_deadline: reader
             .word(spec, "spec", "on_deadline", &deadlines)
             .unwrap_or(OnDeadline::Compensate),
-        concurrency_key: spec.get("concurrency").and_then(|node| concurrency(reader, node)),
+        concurrency_key: concurrency.as_ref().and_then(|(key, _)| key.clone()),
+        on_conflict: concurrency.map(|(_, choice)| choice).unwrap_or_default(),
+        report_to: spec.get("always").map(|node| ends::always(reader, node)).unwrap_or_default(),
         drill: spec.get("drill").and_then(|node| drill(reader, node)),
         inputs,
         secrets,
@@ -403,22 +430,6 @@ fn vars(reader: &mut Reader, node: &Node) -> BTreeMap<String, Value> {
     found
 }
 
-fn concurrency(reader: &mut Reader, node: &Node) -> Option<Node> {
-    let map = reader.map(node, "spec.concurrency", &["key", "on_conflict"], &[])?;
-    if let Some(choice) = map.get("on_conflict") {
-        let text = choice.text().unwrap_or_default();
-        let path = "spec.concurrency.on_conflict";
-        if ["queue", "join", "supersede"].contains(&text) {
-            let message = format!("`{text}` is not run by this release");
-            reader.fault(choice, path, message, "the only choice now is `reject`");
-        } else {
-            reader.word(map, "spec.concurrency", "on_conflict", &[("reject", ())]);
-        }
-    }
-    reader.required(map, "spec.concurrency", "key", 200)?;
-    map.get("key").cloned()
-}
-
 fn drill(reader: &mut Reader, node: &Node) -> Option<Drill> {
     let map = reader.map(node, "spec.drill", &["every", "stale"], &[])?;
     let words = [("warn", Stale::Warn), ("block", Stale::Block)];
@@ -441,14 +452,22 @@ fn require(reader: &mut Reader, node: &Node) -> Vec<Require> {
     let mut found: Vec<Require> = Vec::new();
     for (index, item) in reader.list(node, "spec.require").iter().enumerate() {
         let path = format!("spec.require[{index}]");
-        let keys = ["id", "flag", "is", "check", "source", "max", "else"];
-        let Some(map) = reader.map(item, &path, &keys, &["expr"]) else { continue };
+        let keys = ["id", "flag", "is", "check", "source", "max", "pack", "health", "expr", "else"];
+        let Some(map) = reader.map(item, &path, &keys, &[]) else { continue };
         let id = reader.name(map, &path, "id");
         let wanted = match map.get("check") {
+            Some(node) if node.text() == Some("consistency") => health(reader, map, &path),
             Some(_) => backup_age(reader, map, &path),
+            None if map.get("expr").is_some() => {
+                let others = ["flag", "is", "source", "max", "pack", "health"];
+                refuse(reader, map, &path, &others, "an expression looks at what it names itself");
+                let expr = reader.required(map, &path, "expr", 1_000);
+                expr.map(|expr| Wanted::Expression { expr })
+            }
             None => flag_state(reader, map, &path),
         };
-        let words = [("stop_ok", Otherwise::StopOk), ("fail", Otherwise::Fail)];
+        let words =
+            [("stop_ok", Otherwise::StopOk), ("fail", Otherwise::Fail), ("ask", Otherwise::Ask)];
         let otherwise = reader.word(map, &path, "else", &words).unwrap_or(Otherwise::Fail);
         if let (Some(id), Some(wanted)) = (id, wanted) {
             if found.iter().any(|other| other.id == id) {
@@ -460,12 +479,35 @@ fn require(reader: &mut Reader, node: &Node) -> Vec<Require> {
     found
 }
 
-fn flag_state(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Wanted> {
-    for key in ["source", "max"] {
+/// `check: consistency`: a pack and the least health, 100% unless it says otherwise.
+fn health(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Wanted> {
+    refuse(reader, map, path, &["flag", "is"], "a check looks at no flag");
+    refuse(reader, map, path, &["source", "max"], "it goes with `check: backup.age`");
+    let pack = reader.name(map, path, "pack");
+    let health = match map.get("health") {
+        None => 100_000,
+        Some(node) => match parse_percent(node.text().unwrap_or_default()) {
+            Ok(health) => health,
+            Err(message) => {
+                reader.fault(node, &join(path, "health"), message, "such as 99.9%");
+                return None;
+            }
+        },
+    };
+    Some(Wanted::Health { pack: pack?, health })
+}
+
+fn refuse(reader: &mut Reader, map: Entries<'_>, path: &str, keys: &[&str], why: &str) {
+    for key in keys {
         if let Some(node) = map.get(key) {
-            reader.fault(node, &join(path, key), "it goes with `check: backup.age`", "");
+            reader.fault(node, &join(path, key), why, "");
         }
     }
+}
+
+fn flag_state(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Wanted> {
+    refuse(reader, map, path, &["source", "max"], "it goes with `check: backup.age`");
+    refuse(reader, map, path, &["pack", "health"], "it goes with `check: consistency`");
     let flag = reader.required(map, path, "flag", 100);
     if let Some(text) = &flag
         && let Err(error) = switchback_core::model::FlagKey::try_from(text.as_str())
@@ -481,12 +523,9 @@ fn flag_state(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Wante
 }
 
 fn backup_age(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Wanted> {
-    for key in ["flag", "is"] {
-        if let Some(node) = map.get(key) {
-            reader.fault(node, &join(path, key), "a check looks at no flag", "");
-        }
-    }
-    reader.word(map, path, "check", &[("backup.age", ())]);
+    refuse(reader, map, path, &["flag", "is"], "a check looks at no flag");
+    refuse(reader, map, path, &["pack", "health"], "it goes with `check: consistency`");
+    reader.word(map, path, "check", &[("backup.age", ()), ("consistency", ())]);
     let source = reader.required(map, path, "source", 60);
     if map.get("max").is_none() {
         reader.fault(map.node, path, "`max` is missing", "how old the backup may be, such as 24h");

@@ -7,15 +7,19 @@
 #![warn(missing_docs)]
 
 pub mod alerts;
+pub mod archive;
 pub mod backups;
 pub mod blocks;
+pub mod consistency;
 pub mod expr;
 mod flights;
 pub mod format;
+pub mod guards;
 pub mod inputs;
 pub mod invert;
 pub mod journal;
 pub mod lint;
+mod live;
 pub mod next_move;
 pub mod plan;
 pub mod ports;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::blocks::CALLS_MAX;
-use crate::format::{self, Parts, Playbook, Step};
+use crate::format::{self, Parts, Playbook, Step, Wanted};
 use crate::plan;
 use crate::problem::{Problem, has_errors};
 use crate::steps::Undo;
@@ -79,6 +79,15 @@ fn names(playbook: &Playbook, templates: &Library, problems: &mut Vec<Problem>) 
     known.extend(playbook.vars.keys().map(|name| format!("vars.{name}")));
     if let Some(node) = &playbook.concurrency_key {
         in_values(node, "spec.concurrency.key", &known, problems);
+    }
+    let mut live = known.clone();
+    live.extend(crate::live::NAMES.iter().map(|name| (*name).to_owned()));
+    for (index, require) in playbook.require.iter().enumerate() {
+        let Wanted::Expression { expr } = &require.wanted else { continue };
+        if let Err((message, hint)) = expr::check_names(expr, &live) {
+            let path = format!("spec.require[{index}].expr");
+            problems.push(Problem::new(path, message).hint(hint));
+        }
     }
     let mut seen = known.clone();
     for (index, step) in playbook.steps.iter().enumerate() {

@@ -136,6 +136,10 @@ fn choose(
             (Some(false), Otherwise::StopOk) if require.block.is_some() => {}
             (Some(false), Otherwise::StopOk) => return Move::Finish(Ending::NothingToDo),
             (Some(false), Otherwise::Fail) => return Move::Finish(Ending::Failed),
+            (Some(false), Otherwise::Ask) => {
+                let why = format!("the precondition `{}` does not hold", require.id);
+                return Move::Park(format!("require.{}", require.id), why);
+            }
         }
     }
     match measured(plan, &view, now) {
@@ -410,6 +414,21 @@ fn condition(
 
 /// What a late condition in `block` may look at: its own playbook's values and steps.
 fn context(plan: &Plan, view: &RunView, block: Option<&str>) -> Value {
+    let (scope, mut values) = values(plan, block);
+    let mut steps = Map::new();
+    for (step, seen) in plan.steps.iter().zip(&view.steps) {
+        let Some(name) = step.id.strip_prefix(&scope) else { continue };
+        let ok = matches!(seen.state, StepState::Done | StepState::Verified);
+        put(&mut steps, name, json!({"state": seen.state, "ok": ok}));
+    }
+    if let Value::Object(values) = &mut values {
+        values.insert("steps".to_owned(), Value::Object(steps));
+    }
+    values
+}
+
+/// How the ids of a call's steps begin, and what its expressions see beside them.
+pub(crate) fn values(plan: &Plan, block: Option<&str>) -> (String, Value) {
     let call = plan.around(block).find_map(|block| match &block.what {
         Block::Call { playbook, inputs, vars, .. } => Some((&block.id, playbook, inputs, vars)),
         Block::Group { .. } => None,
@@ -419,16 +438,11 @@ fn context(plan: &Plan, view: &RunView, block: Option<&str>) -> Value {
         Some((_, playbook, inputs, vars)) => (playbook, inputs, vars),
         None => (&plan.playbook, &plan.inputs, &plan.vars),
     };
-    let mut steps = Map::new();
-    for (step, seen) in plan.steps.iter().zip(&view.steps) {
-        let Some(name) = step.id.strip_prefix(&scope) else { continue };
-        let ok = matches!(seen.state, StepState::Done | StepState::Verified);
-        put(&mut steps, name, json!({"state": seen.state, "ok": ok}));
-    }
-    json!({
+    let values = json!({
         "inputs": inputs, "vars": vars, "environment": plan.environment, "reason": plan.reason,
-        "playbook": playbook, "steps": steps,
-    })
+        "playbook": playbook,
+    });
+    (scope, values)
 }
 
 /// Puts a value under a dotted name.

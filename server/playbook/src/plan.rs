@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::blocks::PlannedBlock;
-use crate::format::{Drill, OnDeadline, OnError, Playbook, Require, Retry};
+use crate::format::{Drill, OnConflict, OnDeadline, OnError, Playbook, ReportTo, Require, Retry};
 use crate::inputs;
 use crate::preserve::Preserve;
 use crate::problem::{Problem, has_errors};
@@ -37,6 +37,9 @@ pub struct Approval {
     pub on_timeout: OnTimeout,
     /// What they are asked.
     pub message: String,
+    /// Whether whoever started the run may say so, too: it is a pause rather than an agreement.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 /// What happens when nobody approved in time.
@@ -138,6 +141,12 @@ pub struct Plan {
     pub inputs: BTreeMap<String, Value>,
     /// No two runs with the same key at a time.
     pub concurrency_key: String,
+    /// What happens when there is one.
+    #[serde(default, skip_serializing_if = "OnConflict::is_reject")]
+    pub on_conflict: OnConflict,
+    /// Where its report goes when it is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub report_to: Vec<ReportTo>,
     /// The limit from the start to the last step, in milliseconds; unwinding has the same again.
     pub deadline_ms: u64,
     /// When it passes.

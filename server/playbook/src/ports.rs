@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use switchback_core::model::{FlagState, Millis, Revision, ValueType};
 
+use crate::archive::Archive;
 use crate::backups::Backups;
+use crate::consistency::Consistency;
 use crate::journal::{Journal, Lease, NewEntry};
 use crate::preserve::Preserve;
 use crate::says::Says;
@@ -536,6 +538,8 @@ pub struct World {
     pub journal: Arc<dyn Journal>,
     /// Flags.
     pub flags: Arc<dyn Flags>,
+    /// Where they go for good, or nearly.
+    pub archive: Arc<dyn Archive>,
     /// Acknowledgements.
     pub convergence: Arc<dyn Convergence>,
     /// Incidents.
@@ -552,6 +556,8 @@ pub struct World {
     pub backups: Arc<dyn Backups>,
     /// Sessions of the app's users.
     pub sessions: Arc<dyn Sessions>,
+    /// Packs of consistency checks.
+    pub consistency: Arc<dyn Consistency>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Watchers.

@@ -1,5 +1,6 @@
 //! Looking at a precondition: whether it holds now, and what was seen.
 
+use crate::consistency::PackWish;
 use crate::format::{Require, Wanted};
 use crate::plan::Plan;
 use crate::ports::{PortError, World};
@@ -31,6 +32,17 @@ pub(crate) async fn look(
                     (age <= *max_ms, says)
                 }
             })
+        }
+        Wanted::Expression { expr } => {
+            let (_, values) = crate::next_move::values(plan, require.block.as_deref());
+            crate::live::holds(expr, &values, &plan.environment, world).await
+        }
+        Wanted::Health { pack, health } => {
+            let wish = PackWish { pack: pack.clone(), ..PackWish::default() };
+            let look = world.consistency.look(&wish).await?;
+            let percent = (look.health * 10_000.0).floor() / 100.0;
+            let says = format!("`{pack}` is at {percent} %, {} found", look.found);
+            Ok((look.health * 100_000.0 >= f64::from(*health), says))
         }
     }
 }

@@ -196,7 +196,10 @@ impl Driver<'_> {
         let (phase, says) = match require::look(require, &record.plan, self.world).await {
             Ok((true, says)) => (Phase::Verified, says),
             Ok((false, says)) => (Phase::Unverified, says),
-            Err(error @ PortError::NotFound(_)) => (Phase::Unverified, error.to_string()),
+            // What nobody can look at does not hold: looking again would not help.
+            Err(error @ (PortError::NotFound(_) | PortError::Refused(_))) => {
+                (Phase::Unverified, error.to_string())
+            }
             Err(error) => return Err(journal_error(error)),
         };
         let id = format!("require.{}", require.id);
@@ -266,6 +269,7 @@ impl Driver<'_> {
             }
             Ok(Ran::Done(detail)) => self.append(&step.id, attempt, Phase::Done, detail).await,
             Err(StepError::Fenced) => Err(DriveError::Fenced),
+            Err(_) if self.was_committed(kind, step, attempt, Phase::Done).await? => Ok(()),
             Err(error) => {
                 let retry = matches!(error, StepError::Failed { retry: true, .. });
                 let detail = json!({"error": error.to_string(), "retry": retry});
@@ -376,12 +380,30 @@ impl Driver<'_> {
             }
             Ok(Ran::Done(detail)) => self.append(&step.id, attempt, Phase::Undone, detail).await,
             Err(StepError::Fenced) => Err(DriveError::Fenced),
+            Err(_) if self.was_committed(kind, step, attempt, Phase::Undone).await? => Ok(()),
             Err(error) => {
                 let conflict = matches!(error, StepError::Conflict(_));
                 let detail = json!({"error": error.to_string(), "conflict": conflict});
                 self.append(&step.id, attempt, Phase::UndoFailed, detail).await
             }
         }
+    }
+
+    /// Whether an effect that failed is in the journal all the same: what commits its own outcome may lose the answer to the commit.
+    async fn was_committed(
+        &self,
+        kind: &dyn StepKind,
+        step: &PlannedStep,
+        attempt: u32,
+        phase: Phase,
+    ) -> Result<bool, DriveError> {
+        if !kind.commits_itself() {
+            return Ok(false);
+        }
+        let record = self.world.journal.load(self.run_id).await.map_err(journal_error)?;
+        let is_it =
+            |row: &NewEntry| row.step_id == step.id && row.attempt == attempt && row.phase == phase;
+        Ok(record.entries.iter().any(|entry| is_it(&entry.row)))
     }
 
     /// Runs a forward effect within its time and the run's; one that may be cut off also ends with a cancel.

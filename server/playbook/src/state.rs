@@ -35,6 +35,7 @@ pub enum Ending {
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the words are those of the documentation")]
 pub enum RunState {
+    Queued,
     Planned,
     WaitingApproval,
     Running,
@@ -52,6 +53,7 @@ impl RunState {
     /// The word that stands in the database and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Planned => "planned",
             Self::WaitingApproval => "waiting_approval",
             Self::Running => "running",
@@ -422,7 +424,19 @@ impl RunView {
             self.revisions.extend(row.detail.get("revision").and_then(Value::as_u64));
         }
         if let Some(id) = row.step_id.strip_prefix("require.") {
-            self.require.insert(id.to_owned(), row.phase == Phase::Verified);
+            match (row.phase, row.detail.get("decision")) {
+                (Phase::Verified | Phase::Unverified, _) => {
+                    self.require.insert(id.to_owned(), row.phase == Phase::Verified);
+                }
+                // A person looked: it may go on all the same, or is looked at again.
+                (Phase::Decided, Some(word)) if *word == json!(Decision::WasDone) => {
+                    self.require.insert(id.to_owned(), true);
+                }
+                (Phase::Decided, Some(word)) if *word == json!(Decision::Redo) => {
+                    self.require.remove(id);
+                }
+                _ => {}
+            }
         }
         if let Some(id) = row.step_id.strip_prefix("preserve.") {
             let is_unwinding = self.compensating.is_some();

@@ -6,6 +6,7 @@
 //!   - manual: {roles: [admin], confirm: type_name} # in the console: none | click | type_name
 //!   - webhook: {token: deploys, inputs: {reason: /message}}   # a name in secrets; JSON pointers
 //!   - alert: {receiver_token: alertmanager, match: {alertname: AuthFailureHigh}, environment: production}
+//!   - guard: {flag: auth_rollout, environment: production, approve: one_click}
 //!   - schedule: {every: 30d, environment: staging, inputs: {share: 10%}}   # or {at: "03:00", days: [mon], environment: staging}; UTC
 //! limits: {cooldown: 10m, ceiling: {runs: 3, per: 1h}}        # for what starts by itself
 //! ```
@@ -16,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::alerts::{self, Alert, Given};
+use crate::guards::{self, GuardTrigger};
 use crate::inputs::Input;
 use crate::problem::{Problem, suggest};
 use crate::read::{Entries, Reader, join};
@@ -65,12 +67,16 @@ pub struct Triggers {
     /// Alerts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<Alert>,
+    /// Guards that find harm.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<GuardTrigger>,
 }
 
 impl Triggers {
     /// Whether something but a person starts it.
     pub fn starts_by_itself(&self) -> bool {
-        self.webhook.is_some() || self.schedule.is_some() || !self.alerts.is_empty()
+        let calls = self.webhook.is_some() || self.schedule.is_some();
+        calls || !self.alerts.is_empty() || !self.guards.is_empty()
     }
 }
 
@@ -92,8 +98,6 @@ pub struct Limits {
     pub ceiling: Option<Ceiling>,
 }
 
-/// Kinds of triggers that the format has and this release does not run.
-const LATER: [&str; 1] = ["guard"];
 const ROLES: [(&str, ()); 4] = [("viewer", ()), ("editor", ()), ("operator", ()), ("admin", ())];
 
 /// Reads `spec.secrets`: a name, and where the secret is.
@@ -144,7 +148,8 @@ pub(crate) fn parse(
     let mut seen: Vec<&str> = Vec::new();
     for (index, item) in reader.list(node, "spec.triggers").iter().enumerate() {
         let path = format!("spec.triggers[{index}]");
-        if reader.map(item, &path, &["manual", "webhook", "schedule", "alert"], &LATER).is_none() {
+        let kinds = ["manual", "webhook", "schedule", "alert", "guard"];
+        if reader.map(item, &path, &kinds, &[]).is_none() {
             continue;
         }
         let Some([(key, value)]) = item.pairs() else {
@@ -152,7 +157,7 @@ pub(crate) fn parse(
             continue;
         };
         let (kind, path) = (key.text.as_str(), join(&path, &key.text));
-        if seen.contains(&kind) && kind != "alert" {
+        if seen.contains(&kind) && !["alert", "guard"].contains(&kind) {
             reader.problems.push(Problem::new(path, format!("a second `{kind}`")).at(key.at));
             continue;
         }
@@ -164,6 +169,7 @@ pub(crate) fn parse(
                 found.schedule = schedule::parse(reader, value, &path, inputs);
             }
             "alert" => found.alerts.extend(alerts::parse(reader, value, &path, inputs)),
+            "guard" => found.guards.extend(guards::parse(reader, value, &path, inputs)),
             _ => {}
         }
     }

@@ -183,6 +183,8 @@ impl Source {
                 ("lock_timeout", self.settings.lock_timeout_ms.to_string().as_str()),
                 ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS),
                 ("default_transaction_read_only", read_only),
+                // A window of minutes is planned as minutes, not as the third of a table that an unknown one is taken for.
+                ("plan_cache_mode", "force_custom_plan"),
             ]);
             let pool = PgPoolOptions::new()
                 .max_connections(connections)

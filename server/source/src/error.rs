@@ -27,6 +27,19 @@ pub enum SourceError {
     /// A query gave too much.
     #[error("more than {0} rows; narrow the query, or raise the source's limit")]
     TooManyRows(u64),
+    /// A fix changed more rows than its keys allow.
+    #[error("the fix changed {changed} rows for {keys} keys, and {allowed} are allowed")]
+    Overreach {
+        /// Rows that it changed.
+        changed: u64,
+        /// Keys that it was given.
+        keys: u64,
+        /// Rows that it may change.
+        allowed: u64,
+    },
+    /// A row breaks a rule of the database, or a trigger refuses it; other rows may do well.
+    #[error("{0}")]
+    Constraint(String),
     /// The statement is wrong, or what it asks for is refused.
     #[error("{0}")]
     Refused(String),
@@ -55,7 +68,22 @@ impl SourceError {
                     "3D000" => {
                         Self::Credentials("the database that they name does not exist".to_owned())
                     }
+                    // The server ends, starts, or has no room for a connection.
+                    "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300" => Self::Unreachable(
+                        "the server ends or starts, or takes no more connections".to_owned(),
+                    ),
+                    code if code.len() == 5 && code.starts_with("08") => {
+                        Self::Unreachable("the connection was lost".to_owned())
+                    }
                     "14" => Self::Unreachable("the file cannot be opened".to_owned()),
+                    // What cannot be read is repeated after a colon, and may be somebody's.
+                    code if code.len() == 5 && code.starts_with("22") => {
+                        let message = error.message();
+                        Self::Constraint(
+                            message.split_once(": ").map_or(message, |(head, _)| head).to_owned(),
+                        )
+                    }
+                    code if is_about_a_row(code) => Self::Constraint(message_of(&*error)),
                     _ => Self::Refused(message_of(&*error)),
                 }
             }
@@ -63,6 +91,8 @@ impl SourceError {
                 Self::Unreachable("no connection became free in time".to_owned())
             }
             sqlx::Error::Io(error) => Self::Unreachable(error.kind().to_string()),
+            // A connection that ends in the middle of an answer, or at the first byte, leaves something that cannot be read.
+            sqlx::Error::Protocol(_) => Self::Unreachable("the connection broke off".to_owned()),
             sqlx::Error::Tls(_) => Self::Unreachable("TLS failed".to_owned()),
             sqlx::Error::Configuration(_) => {
                 Self::Credentials("the address cannot be read".to_owned())
@@ -70,6 +100,13 @@ impl SourceError {
             other => Self::Refused(other.to_string()),
         }
     }
+}
+
+/// PostgreSQL's class 23 (constraints) and errors that functions raise; SQLite's constraints of every kind.
+fn is_about_a_row(code: &str) -> bool {
+    code.starts_with("23") && code.len() == 5
+        || code == "P0001"
+        || code.len() < 5 && code.parse::<u32>().is_ok_and(|code| code & 0xff == 19)
 }
 
 fn message_of(error: &(dyn sqlx::error::DatabaseError + 'static)) -> String {

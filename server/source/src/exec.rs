@@ -224,13 +224,15 @@ impl Source {
                 }
                 query.execute(&mut **tx).await.map(|done| done.rows_affected())
             });
-            let rows =
-                done.map_err(|error| match self.error(error) {
-                    SourceError::Refused(why) if statements.len() > 1 => SourceError::Refused(
-                        format!("statement {} at line {}: {why}", index + 1, statement.line),
-                    ),
-                    other => other,
-                })?;
+            let rows = done.map_err(|error| match self.error(error) {
+                SourceError::Refused(why) | SourceError::Constraint(why)
+                    if statements.len() > 1 =>
+                {
+                    let place = format!("statement {} at line {}", index + 1, statement.line);
+                    SourceError::Refused(format!("{place}: {why}"))
+                }
+                other => other,
+            })?;
             // PostgreSQL counts the rows that a SELECT gives as well, and SQLite repeats the last count.
             let word = first_word(&statement.text).to_ascii_uppercase();
             let rows = if CHANGING.contains(&word.as_str()) { rows } else { 0 };

@@ -12,6 +12,7 @@ pub mod keys;
 mod migrate;
 mod mirror;
 mod query;
+mod repair;
 mod script;
 mod settings;
 mod snapshot;
@@ -24,6 +25,10 @@ pub use exec::{Executed, Rehearsed, Work};
 pub use migrate::{Direction, Migrated, Migration};
 pub use mirror::{Mirrored, MirroredFlag};
 pub use query::{Plan, Row};
+pub use repair::{
+    Change, Detector, JournalRow, KeyDone, Pick, Remedy, Repaired, Repairer, RunMark, Undone,
+    Work as RepairWork,
+};
 pub use script::{Statement, split};
 pub use settings::{Access, Credentials, Settings};
 pub use snapshot::{SNAPSHOT_ROWS_MAX, Side, Snapshot};

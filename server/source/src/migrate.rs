@@ -299,7 +299,9 @@ fn told(executed: Executed) -> Migrated {
 /// Says which of a migration's scripts it was.
 fn within(what: &str, error: SourceError) -> SourceError {
     match error {
-        SourceError::Refused(why) => SourceError::Refused(format!("{what}: {why}")),
+        SourceError::Refused(why) | SourceError::Constraint(why) => {
+            SourceError::Refused(format!("{what}: {why}"))
+        }
         other => other,
     }
 }

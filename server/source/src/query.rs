@@ -35,8 +35,17 @@ impl Source {
     /// # Errors
     /// Not one query, more rows than the source may give, too long, or the database refuses or cannot be reached.
     pub async fn query(&self, sql: &str, params: &[String]) -> Result<Vec<Row>, SourceError> {
+        self.query_within(sql, params, self.settings().rows_max).await
+    }
+
+    /// The same with a limit of rows of the caller's own.
+    pub(crate) async fn query_within(
+        &self,
+        sql: &str,
+        params: &[String],
+        limit: u64,
+    ) -> Result<Vec<Row>, SourceError> {
         let sql = one_query(sql)?;
-        let limit = self.settings().rows_max;
         let rows = match self.pool().await? {
             Pool::Postgres(pool) => {
                 // As a sub-query it can neither write nor be two statements.
@@ -129,7 +138,7 @@ impl Source {
     }
 
     /// A source that could not be reached is connected anew the next time, with credentials read again.
-    async fn heard<T>(&self, answer: Result<T, SourceError>) -> Result<T, SourceError> {
+    pub(crate) async fn heard<T>(&self, answer: Result<T, SourceError>) -> Result<T, SourceError> {
         if let Err(SourceError::Unreachable(_) | SourceError::Credentials(_)) = &answer {
             self.forget().await;
         }
@@ -160,11 +169,11 @@ pub(crate) fn first_word(text: &str) -> &str {
     bare.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default()
 }
 
-fn read_row(text: &str) -> Result<Row, SourceError> {
+pub(crate) fn read_row(text: &str) -> Result<Row, SourceError> {
     serde_json::from_str(text).map_err(|_| SourceError::Refused("a row is not readable".to_owned()))
 }
 
-fn json_of(row: &SqliteRow) -> Result<Row, sqlx::Error> {
+pub(crate) fn json_of(row: &SqliteRow) -> Result<Row, sqlx::Error> {
     let mut columns = Row::new();
     for (index, column) in row.columns().iter().enumerate() {
         let raw = row.try_get_raw(index)?;

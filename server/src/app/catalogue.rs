@@ -1,10 +1,11 @@
-//! The playbooks, incident templates, alert rules and SQL files that this server knows: those that it ships, and those of a folder.
+//! The playbooks, incident templates, alert rules, packs of checks and SQL files that this server knows: those that it ships, and those of a folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use rust_embed::RustEmbed;
+use switchback_checks::Pack;
 use switchback_playbook::format::{self, Playbook};
 use switchback_playbook::templates::{IncidentTemplate, Library};
 use switchback_playbook::{Problem, lint};
@@ -23,6 +24,7 @@ const SQL: &[&str] = &["sql"];
 #[include = "*.yaml"]
 #[include = "incidents/*.yaml"]
 #[include = "alerts/*.yaml"]
+#[include = "checks/*.yaml"]
 #[include = "sql/*.sql"]
 struct Shipped;
 
@@ -35,6 +37,8 @@ pub struct Catalogue {
     pub templates: Library,
     /// Alert rules by name, with their texts.
     pub alert_rules: BTreeMap<String, (Rule, String)>,
+    /// Packs of checks by name, with their texts.
+    pub check_packs: BTreeMap<String, (Pack, String)>,
     /// Files of the operator's folder and templates that were refused, with what is wrong.
     pub refused: Vec<(String, Vec<Problem>)>,
     /// Templates that were written in the console, by their newest version.
@@ -55,8 +59,9 @@ impl Catalogue {
             }
         }
         if let Some(folder) = folder {
-            for (part, endings) in [("", YAML), ("incidents", YAML), ("alerts", YAML), ("sql", SQL)]
-            {
+            let parts =
+                [("", YAML), ("incidents", YAML), ("alerts", YAML), ("checks", YAML), ("sql", SQL)];
+            for (part, endings) in parts {
                 texts.extend(read_folder(&folder.join(part), part, endings)?);
             }
         }
@@ -79,6 +84,13 @@ impl Catalogue {
                 catalogue.insert_template(name, text);
             } else if name.starts_with("alerts/") {
                 catalogue.insert_rule(name, text);
+            } else if name.starts_with("checks/") {
+                match Pack::parse(text) {
+                    Ok(pack) => {
+                        catalogue.check_packs.insert(pack.name.clone(), (pack, text.clone()));
+                    }
+                    Err(problems) => catalogue.refused.push((name.clone(), problems)),
+                }
             } else {
                 playbooks.push((name, text));
             }

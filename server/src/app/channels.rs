@@ -18,6 +18,8 @@ use crate::notify::{Message, Severity, Target, Topic, email};
 const CHANNELS_MAX: usize = 100;
 /// Mailboxes of one channel at most.
 const MAILBOXES_MAX: usize = 20;
+/// The event of a message that tries a channel.
+pub(super) const TEST: &str = "test";
 /// The key that stands for all subscribers.
 const RESERVED: &str = "subscribers";
 
@@ -29,7 +31,7 @@ pub struct ChannelSettings {
     pub name: String,
     /// What it speaks, and where it is.
     pub to: Target,
-    /// What it hears of: `incidents`, `team`, `runs`, `flags`.
+    /// What it hears of: `incidents`, `team`, `runs`, `flags`, `alerts`.
     #[serde(default = "topics_default")]
     pub topics: Vec<Topic>,
     /// Messages a minute that one node sends it; absent: what its kind takes.
@@ -77,15 +79,14 @@ impl ChannelSettings {
             return Err(AppError::invalid("name", "a name has 1 to 100 characters".to_owned()));
         }
         if self.topics.contains(&Topic::Notes) {
-            let message = "`notes` are for channels that are named; choose among incidents, team, runs and flags";
+            let message = "`notes` are for channels that are named; choose among incidents, team, runs, flags and alerts";
             return Err(AppError::invalid("topics", message.to_owned()));
         }
         if self.per_minute.is_some_and(|n| n == 0 || n > 100_000) {
             let message = "1 to 100,000 messages a minute; leave it out for what the kind takes";
             return Err(AppError::invalid("per_minute", message.to_owned()));
         }
-        let is_page = matches!(self.to, Target::Statuspage { .. } | Target::Cachet { .. });
-        if is_page && self.topics != [Topic::Incidents] {
+        if self.to.is_page() && self.topics != [Topic::Incidents] {
             let message = "a status page elsewhere hears of `incidents`, and of nothing else";
             return Err(AppError::invalid("topics", message));
         }
@@ -101,7 +102,7 @@ impl ChannelSettings {
             Target::Pagerduty { base_url, .. } | Target::Cachet { base_url, .. } => {
                 bad_url("to.base_url", base_url)
             }
-            Target::Statuspage { base_url, page, .. } => {
+            Target::Statuspage { base_url, page, .. } | Target::Instatus { base_url, page, .. } => {
                 if page.is_empty()
                     || !page.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
                 {
@@ -119,7 +120,7 @@ impl ChannelSettings {
                 }
                 Ok(())
             }
-            Target::Slack { .. } | Target::Discord { .. } => Ok(()),
+            Target::Slack { .. } | Target::Discord { .. } | Target::Teams { .. } => Ok(()),
         }
     }
 }
@@ -177,17 +178,12 @@ impl App {
         Ok(self.store.delete_channel(key, &self.stamp(who, "")).await?)
     }
 
-    /// Sends a channel a message that says it is a test. Returns the delivery's id, by which its fate can be followed.
+    /// Sends a channel a message that says it is a test; a status page elsewhere is only read. Returns the delivery's id, by which its fate can be followed.
     pub async fn test_channel(&self, who: &Who, key: &str) -> Result<String, AppError> {
         who.must(Role::Operator, EVERYWHERE, "test channels")?;
         let channel = self.get_channel(who, key).await?;
-        if matches!(channel.to, Target::Statuspage { .. } | Target::Cachet { .. }) {
-            let message =
-                "a test would be seen by customers; open an incident and take it away again";
-            return Err(AppError::Refused(message.to_owned()));
-        }
         let message = Message {
-            event: "test".to_owned(),
+            event: TEST.to_owned(),
             title: "A test from Switchback".to_owned(),
             text: format!(
                 "{} asked for this. Messages for \"{}\" arrive here.",

@@ -13,6 +13,9 @@ use super::App;
 use super::error::AppError;
 use super::who::Who;
 
+/// Room for a hundred kills.
+const RESERVE_BYTES: usize = 65_536;
+
 /// A kill that the database does not know yet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 struct Kill {
@@ -27,6 +30,8 @@ struct Kill {
 /// Kills that wait for the database, in memory and in a file of one JSON object a line.
 pub(crate) struct EmergencyJournal {
     file: PathBuf,
+    /// Room that is given up when the disk is full: a kill must find some.
+    reserve: PathBuf,
     pending: Mutex<Vec<Kill>>,
     /// One reconciliation at a time.
     turn: tokio::sync::Mutex<()>,
@@ -39,7 +44,9 @@ impl EmergencyJournal {
         let file = data_dir.join("emergency-kills.jsonl");
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let pending = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Self { file, pending: Mutex::new(pending), turn: tokio::sync::Mutex::new(()) }
+        let reserve = data_dir.join("emergency-kills.reserve");
+        keep_room(&reserve);
+        Self { file, reserve, pending: Mutex::new(pending), turn: tokio::sync::Mutex::new(()) }
     }
 
     fn pending(&self) -> Vec<Kill> {
@@ -58,13 +65,36 @@ impl EmergencyJournal {
     }
 
     async fn write(&self) -> Result<(), AppError> {
-        let (file, pending) = (self.file.clone(), self.pending());
-        let written = tokio::task::spawn_blocking(move || write_lines(&file, &pending)).await;
+        let (file, reserve, pending) = (self.file.clone(), self.reserve.clone(), self.pending());
+        let written = tokio::task::spawn_blocking(move || match write_lines(&file, &pending) {
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                let _ = std::fs::remove_file(&reserve); // it may be given up already
+                write_lines(&file, &pending)
+            }
+            Ok(()) if pending.is_empty() => {
+                keep_room(&reserve);
+                Ok(())
+            }
+            written => written,
+        });
+        let written = written.await;
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(AppError::Internal(Box::new(error))),
             Err(error) => Err(AppError::Internal(Box::new(error))),
         }
+    }
+}
+
+/// Takes the room that a full disk will not have; without it kills go on as long as the disk has room.
+fn keep_room(reserve: &Path) {
+    if reserve.metadata().is_ok_and(|file| file.len() == RESERVE_BYTES as u64) {
+        return;
+    }
+    let made = reserve.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let made = made.and_then(|()| std::fs::write(reserve, vec![0; RESERVE_BYTES]));
+    if let Err(error) = made {
+        tracing::warn!(error = %error, "no room could be kept for kills on a full disk");
     }
 }
 

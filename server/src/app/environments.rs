@@ -12,6 +12,9 @@ use super::error::AppError;
 use super::who::{EVERYWHERE, Who};
 use crate::live::News;
 
+/// Pages of the console that stand where an environment's would.
+const PAGES: [&str; 6] = ["checks", "events", "parts", "repairs", "settings", "theme"];
+
 /// What putting an environment back would change.
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct RestorePreview {
@@ -79,6 +82,10 @@ impl App {
     ) -> Result<Environment, AppError> {
         who.must(Role::Admin, EVERYWHERE, "make environments")?;
         check_key("key", &new.key)?;
+        if PAGES.contains(&new.key.as_str()) {
+            let message = format!("`{}` is a page of the console: choose another key", new.key);
+            return Err(AppError::invalid("key", message));
+        }
         if !self.store.create_environment(&new, &self.stamp(who, "")).await? {
             return Err(AppError::Exists { kind: "environment", key: new.key });
         }

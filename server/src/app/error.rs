@@ -44,6 +44,9 @@ pub enum AppError {
         /// Which role may.
         role: &'static str,
     },
+    /// A token of another kind is needed.
+    #[error("{0}")]
+    WrongToken(&'static str),
     /// Someone was quicker.
     #[error("someone changed this before you: it is at revision {current} now; look again")]
     Conflict {
@@ -63,7 +66,7 @@ pub enum AppError {
         seconds: u64,
     },
     /// The database is away; nothing was changed.
-    #[error("the database does not answer; nothing was changed, try again")]
+    #[error("{}", away(.0))]
     Unavailable(#[source] StoreError),
     /// A defect.
     #[error("the server failed; please quote the request id")]
@@ -95,7 +98,7 @@ impl AppError {
             Self::NotFound { .. } => "not_found",
             Self::Exists { .. } => "exists",
             Self::Unauthorized => "unauthorized",
-            Self::Forbidden { .. } => "forbidden",
+            Self::Forbidden { .. } | Self::WrongToken(_) => "forbidden",
             Self::Conflict { .. } => "conflict",
             Self::Invalid(_) => "invalid",
             Self::Refused(_) => "refused",
@@ -104,6 +107,13 @@ impl AppError {
             Self::Internal(_) => "internal",
         }
     }
+}
+
+fn away(error: &StoreError) -> &'static str {
+    if error.is_full() {
+        return "the disk is full, where the database is; nothing was changed: make room and try again";
+    }
+    "the database does not answer; nothing was changed, try again"
 }
 
 impl From<StoreError> for AppError {

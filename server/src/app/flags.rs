@@ -9,7 +9,6 @@ use switchback_core::validate;
 use switchback_store::{Change, ChangeFilter, ChangedFlag, FlagRecord, FlagRow, NewFlag, Role};
 
 use super::App;
-use super::bulk::depends;
 use super::diff::Difference;
 use super::environments::{check_key, difference_of};
 use super::error::AppError;
@@ -236,20 +235,6 @@ impl App {
         Ok(record)
     }
 
-    /// Archives a flag everywhere. Refused while another flag depends on it.
-    pub async fn archive_flag(&self, who: &Who, key: &str, reason: &str) -> Result<(), AppError> {
-        who.must(Role::Admin, EVERYWHERE, "archive flags")?;
-        if let Some(child) = self.dependants_of(key).await?.first() {
-            return Err(AppError::Refused(depends(child)));
-        }
-        self.store.archive_flag(key, &self.stamp(who, reason)).await?;
-        for environment in self.known_environments() {
-            self.announce(News::Environment(environment.key)).await;
-        }
-        tracing::info!(flag.key = key, "flag `{key}` archived");
-        Ok(())
-    }
-
     /// Replaces a flag's rules and settings. The writer names the revision that they saw.
     pub async fn set_flag_state(
         &self,
@@ -418,7 +403,7 @@ impl App {
     }
 
     /// Refuses what only the whole environment can tell: unknown segments and prerequisites, cycles.
-    async fn check_references(
+    pub(super) async fn check_references(
         &self,
         environment: &str,
         key: &str,

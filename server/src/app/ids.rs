@@ -51,6 +51,13 @@ impl Ids {
     }
 }
 
+/// What sorts after every id of a kind that was made until a moment (UTC milliseconds), and before all later ones.
+pub fn after(prefix: &str, at: Millis) -> String {
+    let mut id = format!("{prefix}_");
+    push_base32(&mut id, ((at + 1) << 12).cast_unsigned(), 12);
+    id
+}
+
 /// `N` bytes from the system's generator.
 ///
 /// # Panics

@@ -461,7 +461,7 @@ impl App {
         Ok(self.store.get_incident(incident).await?)
     }
 
-    async fn edit(
+    pub(super) async fn edit(
         &self,
         who: &Who,
         id: &str,

@@ -4,6 +4,7 @@
 pub mod alerts;
 mod announcements;
 pub mod approvals;
+mod archive;
 pub mod automation;
 pub mod backups;
 pub mod brake;
@@ -11,6 +12,7 @@ pub mod break_glass;
 pub mod bulk;
 pub mod catalogue;
 pub mod channels;
+pub mod checks;
 pub mod clients;
 pub mod compare;
 pub mod components;
@@ -22,6 +24,7 @@ pub mod environments;
 pub mod error;
 pub mod evidence;
 pub mod flags;
+mod follow_up;
 pub mod forecast;
 pub mod ids;
 pub mod impact;
@@ -121,6 +124,7 @@ pub struct App {
     pub(crate) intake: watch::Intake,
     pub(crate) user_sessions: user_sessions::Intake,
     pub(crate) impact: impact::Figures,
+    pub(crate) checks: checks::Checks,
     /// Slows down browsers that ask far too often.
     pub brake_of_browsers: Brake,
     /// Slows down whoever asks for news in many names, by the hour.
@@ -175,6 +179,7 @@ impl App {
             intake: watch::Intake::default(),
             user_sessions: user_sessions::Intake::default(),
             impact: impact::Figures::default(),
+            checks: checks::Checks::default(),
             brake_of_browsers: Brake::default(),
             brake_of_wishes: Brake::default(),
             hydrations: Arc::new(Semaphore::new(config.compat.hydrations_max)),

@@ -6,7 +6,7 @@ use switchback_store::LogEntry;
 /// How the steps begin whose rows are about data that a run has to preserve.
 pub const DATA: &str = "preserve.";
 /// How the steps begin whose rows are about what must hold first.
-const REQUIRE: &str = "require.";
+pub const REQUIRE: &str = "require.";
 
 /// What happened, in a sentence without its full stop. `title` is the step's.
 pub fn says(row: &LogEntry, title: &str) -> String {
@@ -23,7 +23,7 @@ pub fn says(row: &LogEntry, title: &str) -> String {
             other => format!("The data rule `{rule}`, {}", other.replace('_', " ")),
         });
     }
-    if let Some(id) = row.step_id.strip_prefix(REQUIRE) {
+    if let Some(id) = row.step_id.strip_prefix(REQUIRE).filter(|_| !is_said(row)) {
         let holds = if row.phase == "verified" { "holds" } else { "does not hold" };
         return with(format!("The precondition `{id}` {holds}"));
     }

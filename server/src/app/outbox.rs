@@ -3,13 +3,14 @@
 //! Sent at least once, under the same id every time. A copy waits longer after each failure, until it is given up; a person
 //! may send it again. What the other side cannot take now because it fails or asks for a pause costs no attempt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use switchback_core::model::Millis;
 use switchback_store::{
-    Attempt, Delivery, MessageRow, StoreError, Subscriber, SubscriberMode, SubscriberState,
+    Attempt, Delivery, DeliveryState, MessageRow, Neighbour, StoreError, Subscriber,
+    SubscriberMode, SubscriberState,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -24,8 +25,12 @@ const IN_FLIGHT_MAX: usize = 32;
 const LEASE_MS: i64 = 90_000;
 /// How often the outbox is looked at when nobody says that there is something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a copy waits for one that was said before it, in milliseconds.
+const TURN_MS: i64 = 250;
 /// Messages kept in memory, so that ten thousand copies read theirs once.
 const MESSAGES_MAX: usize = 16;
+/// Letters to several mailboxes whose reached ones are kept in mind until the others are reached, at most.
+const PARTLY_SENT_MAX: usize = 1_000;
 /// Refusals in a row after which a subscriber is told nothing more.
 const FAILURES_MAX: i64 = 5;
 
@@ -35,12 +40,24 @@ pub(crate) struct Outbox {
     wake: Notify,
     messages: Mutex<BTreeMap<String, Arc<Said>>>,
     buckets: Mutex<BTreeMap<String, Bucket>>,
+    /// Mailboxes that have a letter already of which others have not, by delivery. A node that starts anew does not know: then a
+    /// mailbox gets the same letter twice, under one `Message-ID`.
+    reached: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 /// A message as it is kept, and as it is said; `None`: there is nothing to say after all.
 struct Said {
     row: MessageRow,
     message: Option<Message>,
+}
+
+/// When a message may be sent.
+enum Turn {
+    Now,
+    /// After what was said before it: to be looked at again at this moment, in UTC milliseconds.
+    Wait(Millis),
+    /// Never: what was said after it is there.
+    Late,
 }
 
 /// Tokens of a channel: one is taken for each copy, and they come back with time.
@@ -119,7 +136,10 @@ impl App {
         };
         let (id, attempts) = (delivery.id.as_str(), delivery.attempts);
         match &attempt {
-            Attempt::Sent => {
+            Attempt::Sent(but) => {
+                if let Some(why) = but {
+                    tracing::warn!(delivery = id, "a message was not taken for everybody: {why}");
+                }
                 tracing::debug!(delivery = id, "a message was sent");
                 self.metrics.count_delivery(&delivery.channel, "sent");
             }
@@ -155,15 +175,26 @@ impl App {
                     if !may_hear(&subscriber, &said.row) {
                         return Ok(Attempt::Moot);
                     }
+                    if let Turn::Wait(until) = self.turn(id, None, &said.row, now).await? {
+                        return Ok(Attempt::Postponed(until));
+                    }
                     let is_webhook = subscriber.mode == SubscriberMode::Webhook;
                     let sent = self.send_to_subscriber(delivery, &subscriber, message, now).await;
                     self.note_reached(&subscriber, &sent).await?;
-                    (sent, is_webhook)
+                    (sent.map(|()| None), is_webhook)
                 }
                 None => return Ok(Attempt::Moot),
             },
             None => match self.find_channel(&delivery.channel).await? {
                 Some(channel) => {
+                    match self.turn(&channel.key, Some(&channel.to), &said.row, now).await? {
+                        Turn::Now => {}
+                        Turn::Wait(until) => return Ok(Attempt::Postponed(until)),
+                        Turn::Late => {
+                            let why = "what was said later is there already".to_owned();
+                            return Ok(Attempt::Sent(Some(why)));
+                        }
+                    }
                     let is_webhook = matches!(channel.to, Target::Webhook { .. });
                     (self.send_to_channel(delivery, &channel, message, now).await, is_webhook)
                 }
@@ -171,7 +202,7 @@ impl App {
             },
         };
         Ok(match sent {
-            Ok(()) => Attempt::Sent,
+            Ok(but) => Attempt::Sent(but),
             Err(Refusal::NotNow(wait_ms)) => Attempt::Postponed(now + wait_ms.max(10)),
             Err(Refusal::Never(why) | Refusal::Gone(why)) => Attempt::Dead(why),
             Err(Refusal::Later(why, wish_ms)) => {
@@ -189,6 +220,32 @@ impl App {
         })
     }
 
+    /// Whether it is a message's turn: what is said of one incident, or of one run, goes to a channel, or to a subscriber, in its
+    /// order.
+    async fn turn(
+        &self,
+        recipient: &str,
+        channel: Option<&Target>,
+        row: &MessageRow,
+        now: Millis,
+    ) -> Result<Turn, StoreError> {
+        let beside = self.store.list_beside(row, recipient, now).await?;
+        // A pager must not hear that it is over before it hears that it began; elsewhere one that fails holds up no other.
+        let is_strict = matches!(channel, Some(Target::Pagerduty { .. }));
+        let holds_up = |one: &Neighbour| {
+            one.is_earlier && one.state == DeliveryState::Waiting && (is_strict || !one.is_put_off)
+        };
+        let is_past = |one: &Neighbour| !one.is_earlier && one.state == DeliveryState::Sent;
+        let before = beside.iter().filter(|one| holds_up(one)).map(|one| one.next_at).max();
+        Ok(if let Some(next_at) = before {
+            Turn::Wait(next_at.max(now + TURN_MS))
+        } else if channel.is_some_and(Target::is_page) && beside.iter().any(is_past) {
+            Turn::Late // it would set the incident back to what it was
+        } else {
+            Turn::Now
+        })
+    }
+
     pub(super) fn poster(&self, now: Millis) -> Poster {
         let networks = self.config.outgoing.networks.clone();
         Poster { networks, circuits: Arc::clone(&self.circuits), now }
@@ -200,7 +257,7 @@ impl App {
         channel: &Channel,
         message: &Message,
         now: Millis,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<String>, Refusal> {
         if let Some(why) = &channel.disabled_why {
             return Err(Refusal::Never(format!("the channel is switched off: {why}")));
         }
@@ -209,11 +266,18 @@ impl App {
         let stamp = Stamp { id: &delivery.id, now, public_url: &self.public_url };
         let mut message = message.clone();
         message.links.splice(0..0, std::mem::take(&mut message.team_links));
-        let (poster, mailer) = (self.poster(now), self.mailer.as_ref());
+        let poster = self.poster(now);
         if let Some(page) = channel.to.page().await? {
-            return self.tell_page(&channel.key, &page, &poster, &message, now).await;
+            return self
+                .tell_page(&channel.key, &page, &poster, &message, now)
+                .await
+                .map(|()| None);
         }
-        let sent = notify::send(&poster, mailer, &channel.to, &message, stamp).await;
+        if let Target::Email { to } = &channel.to {
+            let letter = email::Letter { message: &message, stamp, unsubscribe: None };
+            return self.send_to_mailboxes(&delivery.id, to, &letter).await;
+        }
+        let sent = notify::send(&poster, &channel.to, &message, stamp).await;
         if let Err(Refusal::Gone(why)) = &sent {
             let by = self.stamp(&super::Who::system(), "");
             let why = format!("{why} (410), so nothing more is sent to it");
@@ -221,7 +285,38 @@ impl App {
                 tracing::warn!(error = %error, "a channel that is gone could not be switched off");
             }
         }
-        sent
+        sent.map(|()| None)
+    }
+
+    /// Sends a letter to each of some mailboxes: one that is refused holds up no other. What is said of those that refused it for
+    /// good, when some took it.
+    async fn send_to_mailboxes(
+        &self,
+        delivery: &str,
+        to: &[String],
+        letter: &email::Letter<'_>,
+    ) -> Result<Option<String>, Refusal> {
+        let mailer = self.mailer.as_ref().ok_or_else(notify::no_mail)?;
+        let reached = || self.outbox.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = reached().get(delivery).cloned().unwrap_or_default();
+        let sent = mailer.send_each(to, &known, letter).await?;
+        let taken: BTreeSet<String> = known.into_iter().chain(sent.taken).collect();
+        if sent.later.is_empty() {
+            reached().remove(delivery);
+            let refused = sent.refused.join("; ");
+            return match (taken.is_empty(), sent.refused.is_empty()) {
+                (true, _) => Err(Refusal::Never(refused)),
+                (false, true) => Ok(None),
+                (false, false) => Ok(Some(refused)),
+            };
+        }
+        let mut all = reached();
+        if all.len() >= PARTLY_SENT_MAX {
+            all.pop_first();
+        }
+        all.insert(delivery.to_owned(), taken);
+        let why: Vec<String> = sent.later.into_iter().chain(sent.refused).collect();
+        Err(Refusal::Later(why.join("; "), None))
     }
 
     async fn send_to_subscriber(
@@ -243,7 +338,7 @@ impl App {
                 let unsubscribe = (!asks).then_some(url.as_str());
                 let message = self.for_subscriber(message, &subscriber.id).await?;
                 let letter = email::Letter { message: &message, stamp, unsubscribe };
-                mailer.send(std::slice::from_ref(&subscriber.address), &letter).await
+                mailer.send(&subscriber.address, &letter).await
             }
             SubscriberMode::Webhook => {
                 let key = self.subscriber_key(&subscriber.id).await;
@@ -303,6 +398,9 @@ fn may_hear(subscriber: &Subscriber, row: &MessageRow) -> bool {
     match subscriber.state {
         SubscriberState::Active => true,
         SubscriberState::Pending => row.topic == super::subscribers::ASKS,
+        SubscriberState::Ended => {
+            row.incident_id.is_some() && row.incident_id == subscriber.incident_id
+        }
         SubscriberState::Quarantined | SubscriberState::Unsubscribed => false,
     }
 }

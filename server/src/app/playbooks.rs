@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use switchback_playbook::format::OnConflict;
 use switchback_playbook::journal::{Decision, Entry, Lease, NewEntry, Person, Phase};
 use switchback_playbook::{
     DriveError, Plan, Preview, Problem, RunState, RunView, compile, drive, dry_run, lint,
 };
 use switchback_store::{
-    Beside, ChainHead, ChainProblem, LogEntry, NewRun, Role, RunFilter, RunRow, verify_rows,
+    Beside, ChainHead, ChainProblem, LogEntry, NewRun, Role, RunFilter, RunRow, StoreError, Waits,
+    verify_rows,
 };
 
 use super::App;
@@ -182,6 +184,7 @@ impl App {
             title: plan.title.clone(),
             environment: plan.environment.clone(),
             concurrency_key: plan.concurrency_key.clone(),
+            on_conflict: None,
             plan: serde_json::to_string(&plan).map_err(|e| AppError::Internal(Box::new(e)))?,
             plan_sha256: sha256.clone(),
             reason: plan.reason.clone(),
@@ -195,6 +198,7 @@ impl App {
                 now.saturating_add_unsigned(ms.saturating_add(plan.deadline_ms.saturating_mul(2)))
             }),
         };
+        let run = NewRun { on_conflict: self.waits(&run, who, plan.on_conflict), ..run };
         let mut detail = json!({
             "playbook": run.playbook, "plan_sha256": sha256, "trigger": run.trigger,
             "inputs": plan.inputs,
@@ -204,7 +208,14 @@ impl App {
         }
         let first =
             self.person_row(&run.id, &run.environment, who, &run.reason, Phase::Note, detail);
-        self.store.create_run(&run, first, beside).await.map_err(start_error)?;
+        match self.store.create_run(&run, first, beside).await {
+            Ok(()) => {}
+            // Whoever comes second is shown the one that goes on.
+            Err(StoreError::Exists { key, .. }) if plan.on_conflict == OnConflict::Join => {
+                return self.store.get_run(&key).await.map_err(start_error);
+            }
+            Err(error) => return Err(start_error(error)),
+        }
         tracing::info!(
             run.id = run.id,
             environment.key = run.environment,
@@ -213,6 +224,35 @@ impl App {
         );
         self.drive_if_free(&run.id).await;
         Ok(self.store.get_run(&run.id).await?)
+    }
+
+    /// What a new run does when another has its key.
+    fn waits(&self, run: &NewRun, who: &Who, choice: OnConflict) -> Option<Waits> {
+        match choice {
+            OnConflict::Reject | OnConflict::Join => None,
+            OnConflict::Queue => Some(Waits::Queue),
+            OnConflict::Supersede => {
+                let reason = format!("superseded by {}: {}", run.id, run.reason);
+                let detail = json!({"superseded_by": run.id, "by": who.name});
+                let phase = Phase::CancelRequested;
+                let row = self.person_row("", &run.environment, who, &reason, phase, detail);
+                Some(Waits::Supersede(Box::new(row)))
+            }
+        }
+    }
+
+    /// Lets runs begin whose turn has come.
+    async fn promote_runs(&self) {
+        let Ok(next) = self.store.list_next_runs().await else { return };
+        for (id, environment) in next {
+            let who = Who::system();
+            let detail = json!({"says": "its turn has come"});
+            let row = self.person_row(&id, &environment, &who, "", Phase::Note, detail);
+            match self.store.promote_run(&id, self.clock.now(), row).await {
+                Ok(is_next) => tracing::debug!(run.id = id, is_next, "a run's turn came"),
+                Err(error) => tracing::warn!(run.id = id, error = %error, "a run still waits"),
+            }
+        }
     }
 
     pub(super) fn person_row(
@@ -291,11 +331,14 @@ impl App {
             }
         }
         self.hub.publish(News::Run(id));
+        self.runner.notify_one(); // another one may wait for its turn
     }
 
     /// Drives runs that nobody drives: after a crash, a lost lease, a person's decision.
     pub async fn run_playbooks(self: Arc<Self>) {
+        self.report_lately().await;
         loop {
+            self.promote_runs().await;
             match self.store.list_due_runs(self.clock.now()).await {
                 Ok(due) => {
                     for id in due {
@@ -332,7 +375,8 @@ impl App {
             .filter(|entry| entry.row.phase != Phase::Note)
             .collect();
         let view = RunView::of(&plan, &entries);
-        let state = view.state(&plan);
+        let is_queued = run.queued_for.is_some() && run.finished_at.is_none();
+        let state = if is_queued { RunState::Queued } else { view.state(&plan) };
         // The run may have ended between the two reads; its last row and its end are one transaction.
         let run = if state.is_over() && run.finished_at.is_none() {
             self.store.get_run(id).await?

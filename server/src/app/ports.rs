@@ -1,6 +1,8 @@
 //! The playbook engine's ports, over the store, the hub and the use cases. One value per run, so that
 //! every write carries the run and the person behind it.
 
+mod archive;
+mod consistency;
 mod http;
 mod preservation;
 mod sessions;
@@ -46,6 +48,7 @@ pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
     World {
         journal: ports.clone(),
         flags: ports.clone(),
+        archive: ports.clone(),
         convergence: ports.clone(),
         incidents: ports.clone(),
         notices: ports.clone(),
@@ -54,6 +57,7 @@ pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
         preservation: ports.clone(),
         backups: ports.clone(),
         sessions: ports.clone(),
+        consistency: ports.clone(),
         clock: ports.clone(),
         progress: ports,
     }
@@ -177,7 +181,7 @@ impl Journal for Ports {
         Ok(RunRecord {
             run_id: run.id,
             plan,
-            started_at: run.created_at,
+            started_at: run.begins_at,
             entries: rows
                 .iter()
                 .filter_map(to_entry)

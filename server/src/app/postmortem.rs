@@ -1,12 +1,12 @@
-//! Drafts a postmortem from what is on record: updates, runs, changes, and when components moved.
+//! Drafts a postmortem from what is on record: updates, runs, alerts, changes, and when components moved.
 
 use switchback_core::model::Millis;
 use switchback_store::{ChangeFilter, Role, RunFilter};
 
-use super::App;
 use super::announcements::in_words;
 use super::error::AppError;
 use super::who::{EVERYWHERE, Who};
+use super::{App, ids};
 
 /// How far before the incident the record is looked at, in milliseconds: the cause comes first.
 const BEFORE_MS: i64 = 60 * 60 * 1_000;
@@ -32,7 +32,8 @@ impl App {
                 lines.push((update.created_at, format!("Component {component}: {was} to {is}")));
             }
         }
-        let runs = RunFilter { limit: ROWS_MAX, ..RunFilter::default() };
+        let before_id = Some(ids::after("run", ended));
+        let runs = RunFilter { before_id, limit: ROWS_MAX, ..RunFilter::default() };
         for run in self.store.list_runs(&runs).await? {
             if run.trigger == "drill" || run.created_at < from || run.created_at > ended {
                 continue;
@@ -49,9 +50,11 @@ impl App {
                 lines.push((at, format!("\"{title}\" ended after {took:.1} s: {ending}")));
             }
         }
+        self.add_alerts(&mut lines, from, ended).await?;
         let kinds = ["flag", "segment"];
-        let changes =
-            ChangeFilter { since: Some(from), limit: ROWS_MAX, ..ChangeFilter::default() };
+        let before_id = Some(ids::after("chg", ended));
+        let since = Some(from);
+        let changes = ChangeFilter { before_id, since, limit: ROWS_MAX, ..ChangeFilter::default() };
         for change in self.store.list_changes(&changes).await? {
             if change.at > ended || !kinds.contains(&change.subject_kind.as_str()) {
                 continue;
@@ -87,6 +90,35 @@ impl App {
         }
         text.push_str("\n## What went wrong\n\n\n## What went well\n\n\n## What we change\n\n- \n");
         Ok(text)
+    }
+
+    /// Alerts that fired, or were over, in a span of time.
+    async fn add_alerts(
+        &self,
+        lines: &mut Vec<(Millis, String)>,
+        from: Millis,
+        until: Millis,
+    ) -> Result<(), AppError> {
+        let mut environments: Vec<String> =
+            self.known_environments().iter().map(|known| known.key.clone()).collect();
+        environments.push(String::new()); // alerts from outside that name none
+        for environment in environments {
+            for alert in self.store.list_alerts(&environment, Some(until + 1), ROWS_MAX).await? {
+                let place = if environment.is_empty() {
+                    String::new()
+                } else {
+                    format!(" in {environment}")
+                };
+                if alert.fired_at >= from {
+                    let line = format!("Alert{place}: {}. {}", alert.title, alert.words);
+                    lines.push((alert.fired_at, line.trim_end().to_owned()));
+                }
+                if let Some(at) = alert.resolved_at.filter(|at| (from..=until).contains(at)) {
+                    lines.push((at, format!("Alert{place} is over: {}", alert.title)));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use switchback_store::{RemoteIncident, Role};
 use super::App;
 use super::error::AppError;
 use super::who::{EVERYWHERE, Who};
-use crate::notify::page::Page;
+use crate::notify::page::{Own, Page};
 use crate::notify::{Message, Poster, Refusal};
 
 /// How often a page is read back, in milliseconds.
@@ -24,6 +24,9 @@ impl App {
         message: &Message,
         now: Millis,
     ) -> Result<(), Refusal> {
+        if message.event == super::channels::TEST {
+            return page.check(poster).await; // customers would see anything else
+        }
         let incident = message.thread.as_deref().and_then(|thread| thread.strip_prefix("inc:"));
         let is_update = message.data.get("update").is_some();
         let Some(incident) = incident.filter(|_| is_update) else {
@@ -31,7 +34,9 @@ impl App {
         };
         let later = |error: switchback_store::StoreError| Refusal::Later(error.to_string(), None);
         let known = self.store.find_remote_incident(channel, incident).await.map_err(later)?;
-        let told = page.tell(poster, message, known.map(|known| known.remote_id)).await?;
+        let began = self.store.get_incident(incident).await.map_err(later)?.created_at;
+        let known = known.map(|known| known.remote_id);
+        let told = page.tell(poster, message, known, Own { channel, began }).await?;
         let noted = self.store.note_remote_told(channel, incident, &told.id, &told.status, now);
         noted.await.map_err(later)
     }

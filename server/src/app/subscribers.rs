@@ -6,7 +6,8 @@ use hmac::Mac as _;
 use serde_json::json;
 use switchback_core::model::Millis;
 use switchback_store::{
-    NewMessage, Recipients, Role, Subscriber, SubscriberCount, SubscriberMode, SubscriberState,
+    Audience, NewMessage, Recipients, Role, Subscriber, SubscriberCount, SubscriberMode,
+    SubscriberState,
 };
 
 use super::App;
@@ -54,6 +55,13 @@ impl App {
     ///
     /// What this answers does not tell whether the address was known.
     pub async fn subscribe(&self, wish: Wish) -> Result<(), AppError> {
+        if let Some(id) = &wish.incident {
+            let incident = self.store.get_incident(id).await?;
+            if incident.audience != Audience::Public || incident.withdrawn_at.is_some() {
+                // As if it were not there, which for the public is so.
+                return Err(AppError::NotFound { kind: "incident", key: id.clone() });
+            }
+        }
         let wish = self.check_wish(wish).await?;
         if wish.mode == SubscriberMode::Email && self.mailer.is_none() {
             let message = "this page cannot send e-mail; use the feed instead";
@@ -65,7 +73,7 @@ impl App {
         let by = self.stamp(&Who::system(), "asked on the status page");
         let Some(known) = known else {
             let subscriber = self.new_subscriber(wish, SubscriberState::Pending, now);
-            let asks = self.asks(&subscriber.id);
+            let asks = self.asks(&subscriber).await?;
             match self.store.create_subscriber(&subscriber, Some(&asks), &by).await {
                 Ok(()) | Err(switchback_store::StoreError::Exists { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -75,7 +83,7 @@ impl App {
         };
         let asked_lately = known.asked_at.is_some_and(|at| now - at < ASK_AGAIN_MS);
         if known.state != SubscriberState::Active && !asked_lately {
-            let asks = self.asks(&known.id);
+            let asks = self.asks(&known).await?;
             self.store.ask_subscriber(&known.id, &wish.components, &asks, &by).await?;
             self.outbox.wake();
         }
@@ -98,7 +106,7 @@ impl App {
         let state = if asks_first { SubscriberState::Pending } else { SubscriberState::Active };
         let mut subscriber = self.new_subscriber(wish, state, now);
         subscriber.confirmed_at = (!asks_first).then_some(now);
-        let asks = asks_first.then(|| self.asks(&subscriber.id));
+        let asks = if asks_first { Some(self.asks(&subscriber).await?) } else { None };
         self.store.create_subscriber(&subscriber, asks.as_ref(), &self.stamp(who, "")).await?;
         self.outbox.wake();
         Ok(subscriber)
@@ -141,11 +149,21 @@ impl App {
                 wish.address = url.map(String::from).unwrap_or_default();
             }
         }
-        self.check_components(&wish.components).await?;
-        if let Some(incident) = &wish.incident {
-            self.store.get_incident(incident).await?;
+        if let Some(id) = &wish.incident {
+            self.must_be_open(id).await?;
+            wish.components.clear(); // the incident says what it is about
         }
+        self.check_components(&wish.components).await?;
         Ok(wish)
+    }
+
+    /// There is news only of what is not over.
+    async fn must_be_open(&self, incident: &str) -> Result<(), AppError> {
+        if self.store.get_incident(incident).await?.resolved_at.is_some() {
+            let message = "that incident is over, and so is its news";
+            return Err(AppError::Refused(message.to_owned()));
+        }
+        Ok(())
     }
 
     async fn check_components(&self, components: &[String]) -> Result<(), AppError> {
@@ -163,27 +181,34 @@ impl App {
     }
 
     /// The message that asks a subscriber to confirm; the link is put in when it is sent.
-    fn asks(&self, id: &str) -> NewMessage {
-        let title = self.status.look.title.clone();
+    async fn asks(&self, subscriber: &Subscriber) -> Result<NewMessage, AppError> {
+        let page = &self.status.look.title;
+        let (about, until) = match &subscriber.incident_id {
+            Some(id) => {
+                let name = self.store.get_incident(id).await?.name;
+                (format!("\"{name}\" ({page})"), " It ends by itself when that is over.")
+            }
+            None => (page.clone(), ""),
+        };
         let message = Message {
             event: ASKS.to_owned(),
-            title: format!("Confirm that you want news of {title}"),
+            title: format!("Confirm that you want news of {about}"),
             text: format!(
-                "Somebody asked for news of {title} to be sent here. If that was you, confirm it. \
+                "Somebody asked for news of {about} to be sent here. If that was you, confirm it.{until} \
                  If not, there is nothing to do, and you will not hear from us again."
             ),
             at: self.clock.now(),
             ..Message::default()
         };
-        NewMessage {
+        Ok(NewMessage {
             id: self.ids.next("msg"),
             topic: ASKS.to_owned(),
             body: json!({"said": message}),
             incident_id: None,
             run_id: None,
             dedupe_key: None,
-            to: Recipients::Subscriber(id.to_owned()),
-        }
+            to: Recipients::Subscriber(subscriber.id.clone()),
+        })
     }
 
     /// A message with what only this subscriber may know.
@@ -259,12 +284,16 @@ impl App {
 
     /// Whom a link to confirm is for. Changes nothing: mail filters open links too.
     pub async fn open_confirmation(&self, token: &str) -> Result<Subscriber, AppError> {
-        self.by_token(CONFIRM, token).await
+        let subscriber = self.by_token(CONFIRM, token).await?;
+        if let Some(id) = &subscriber.incident_id {
+            self.must_be_open(id).await?;
+        }
+        Ok(subscriber)
     }
 
     /// Confirms. The answer is the subscriber, and the token by which it changes or ends this.
     pub async fn confirm_subscriber(&self, token: &str) -> Result<(Subscriber, String), AppError> {
-        let subscriber = self.by_token(CONFIRM, token).await?;
+        let subscriber = self.open_confirmation(token).await?;
         let by = self.stamp(&Who::system(), "confirmed by link");
         if subscriber.state != SubscriberState::Active {
             self.store.set_subscriber_state(&subscriber.id, SubscriberState::Active, &by).await?;
@@ -354,7 +383,7 @@ impl App {
         if known.state != SubscriberState::Pending {
             return Err(AppError::Refused("this subscriber does not wait to confirm".to_owned()));
         }
-        let asks = self.asks(id);
+        let asks = self.asks(&known).await?;
         self.store.ask_subscriber(id, &known.components, &asks, &self.stamp(who, "")).await?;
         self.outbox.wake();
         Ok(())

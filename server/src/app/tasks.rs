@@ -42,6 +42,8 @@ impl App {
         app.supervise("probes", super::App::run_probes);
         app.supervise("auth events", super::App::write_auth_events);
         app.supervise("watch", super::App::run_watch);
+        app.supervise("auth tables", super::App::run_pollers);
+        app.supervise("checks", super::App::run_checks);
         app.supervise("outbox", super::App::send_messages);
         app.supervise("sessions", super::App::write_sessions);
         app.supervise("idle sessions", super::App::keep_sessions);

@@ -160,6 +160,9 @@ impl App {
     /// When a run is over: the time after which its expiring steps are taken back begins.
     pub(super) async fn on_run_over(&self, id: &str) -> Result<(), AppError> {
         let detail = self.get_run(&Who::system(), id).await?;
+        if detail.run.finished_at.is_some() {
+            self.report_to_incidents(&detail).await?;
+        }
         let (Some(finished_at), Some(_)) = (detail.run.finished_at, detail.run.expires_at) else {
             return Ok(());
         };

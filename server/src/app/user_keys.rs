@@ -40,6 +40,13 @@ impl App {
     }
 }
 
+impl App {
+    /// A hash by which the same person is found again in findings, whatever `watch.user_ids` says.
+    pub fn subject_hash(&self, label: &str) -> String {
+        hashed(self.user_keys.0.get_or_init(ids::secret), label)
+    }
+}
+
 /// Whether a text is a name that [`App::user_key`] makes.
 pub fn is_user_key(text: &str) -> bool {
     let hex = text.strip_prefix("u_").unwrap_or_default();

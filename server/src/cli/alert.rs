@@ -59,6 +59,17 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Say when a rule would have fired over the last days; nothing is kept and nobody is told.
+    TryRule {
+        /// The file.
+        file: PathBuf,
+        /// The environment.
+        #[arg(long, default_value = "production")]
+        environment: String,
+        /// How many days back, 1 to 30.
+        #[arg(long, default_value_t = 3)]
+        days: i64,
+    },
     /// Make some alerts quiet for a time.
     Silence {
         /// For how many minutes.
@@ -101,6 +112,20 @@ pub async fn run(client: Client, command: Command) -> Outcome {
         Command::Unack { alert } => {
             let done = client.send(Method::DELETE, &format!("/alerts/{alert}/ack"), None).await?;
             told(&client, &done, || format!("{} waits for somebody", text(&done, "/title")));
+            Ok(())
+        }
+        Command::TryRule { file, environment, days } => {
+            let path = format!("/environments/{environment}/alert-rules/trial");
+            let body = json!({"source": source(&file)?, "days": days});
+            let found = client.send(Method::POST, &path, Some(body)).await?;
+            let all = found.get("fired").and_then(Value::as_array).cloned().unwrap_or_default();
+            if client.json || all.is_empty() {
+                told(&client, &found, || format!("in {days} days it would not have fired"));
+                return Ok(());
+            }
+            let row =
+                |one: &Value| vec![when(one, "/at"), when(one, "/until"), text(one, "/words")];
+            table(&["FIRED", "OVER", "SAYS"], all.iter().map(row));
             Ok(())
         }
         Command::Rules { environment } => rules(&client, &environment).await,

@@ -280,7 +280,7 @@ impl Plan {
         for step in &self.steps {
             let Step { action, kind, key, differences, .. } = step;
             let more = match *action {
-                "archive" => ", in every environment and for good",
+                "archive" => ", in every environment",
                 "delete" => ", as no flag uses it",
                 _ => "",
             };

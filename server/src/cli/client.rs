@@ -4,10 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::Failure;
+
+/// How long to wait before a request is tried again.
+const AGAIN_AFTER: [Duration; 5] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
 
 /// Which server, and as whom.
 #[derive(Args, Clone)]
@@ -84,12 +93,37 @@ impl Client {
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
+    /// Writes, and tries again while the server is busy, away or without its database.
+    pub async fn send_patiently(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        for wait in AGAIN_AFTER {
+            match self.exchange(Method::POST, path, Some(body.clone())).await {
+                Ok((status, _)) if status.as_u16() == 429 || status.as_u16() == 503 => {}
+                Ok((status, text)) => {
+                    return Ok(serde_json::from_str(&said(status, text)?).unwrap_or(Value::Null));
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(wait).await;
+        }
+        self.send(Method::POST, path, Some(body.clone())).await
+    }
+
     async fn ask(
         &self,
         method: Method,
         path: &str,
         body: Option<Value>,
     ) -> Result<String, Failure> {
+        let (status, text) = self.exchange(method, path, body).await?;
+        said(status, text)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(StatusCode, String), Failure> {
         let mut request = self
             .http
             .request(method, format!("{}/api/v1{path}", self.url))
@@ -102,15 +136,7 @@ impl Client {
                 if error.is_timeout() { "it did not answer in time" } else { "no connection" };
             Failure::with_code(3, format!("{} cannot be reached: {reason}", self.url))
         })?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        if status.is_success() {
-            return Ok(text);
-        }
-        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let detail = value.get("detail").and_then(Value::as_str);
-        let detail = detail.map_or_else(|| format!("the server answered {status}"), str::to_owned);
-        Err(Failure::new(detail))
+        Ok((answer.status(), answer.text().await?))
     }
 
     /// Every page of a list.
@@ -131,6 +157,17 @@ impl Client {
             }
         }
     }
+}
+
+/// A good answer's text; else what the server says is wrong.
+fn said(status: StatusCode, text: String) -> Result<String, Failure> {
+    if status.is_success() {
+        return Ok(text);
+    }
+    let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let detail = value.get("detail").and_then(Value::as_str);
+    let detail = detail.map_or_else(|| format!("the server answered {status}"), str::to_owned);
+    Err(Failure::new(detail))
 }
 
 /// A value's text, for a table's cell.

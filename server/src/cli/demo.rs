@@ -3,6 +3,7 @@
 
 mod fleet;
 mod logins;
+mod people;
 mod storefront;
 
 use std::sync::Arc;
@@ -63,6 +64,7 @@ async fn demo(clients: usize, listen: Option<String>) -> Outcome {
     let shop = storefront::open(fleet.clone(), switch.clone())?;
     logins::past(&app).await?;
     guard(&app).await?;
+    people::prepare(&app, folder.path()).await?;
     print(&app.public_url, &shop.url, &secrets, clients);
 
     let handles = [server.handle(), shop.server.handle()];
@@ -175,7 +177,9 @@ Look at the shop, and then
      {own} playbook run auth-restore {target} --env production --reason 'sign-in is repaired' --input soak=2s
   3. break the new login, with the switch below the phones, and watch it being put back by itself within two minutes:
      {console}/ui/{ENVIRONMENT}/watch
-  4. see who was told what, and prove that nobody changed the log:
+  4. see whose rows are broken, repair them with a look at each before, and take it back:
+     {console}/ui/checks
+  5. see who was told what, and prove that nobody changed the log:
      {own} log verify {target}
 "
     ));

@@ -41,6 +41,10 @@ pub enum Command {
         #[arg(long)]
         rule: Option<String>,
     },
+    /// Archive a flag in every environment; apps that still ask for it get their own default.
+    Archive(Everywhere),
+    /// Bring an archived flag back, in every environment as it was there.
+    Unarchive(Everywhere),
     /// Revisions, newest first.
     History(Which),
     /// Put a flag back to what it was at a revision.
@@ -60,6 +64,15 @@ pub struct Which {
     /// The environment.
     #[arg(long, short, default_value = "production")]
     env: String,
+}
+
+#[derive(clap::Args)]
+pub struct Everywhere {
+    /// The flag's key.
+    key: String,
+    /// Why.
+    #[arg(long, short, default_value = "")]
+    reason: String,
 }
 
 #[derive(clap::Args)]
@@ -85,6 +98,19 @@ pub async fn run(client: Client, command: Command) -> Outcome {
         Command::Unkill(change) => put(&client, &change, "killed", json!({"killed": false})).await,
         Command::Rollout { change, percent, rule } => {
             put(&client, &change, "rollout", json!({"percent": percent, "rule": rule})).await
+        }
+        Command::Archive(Everywhere { key, reason }) => {
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            let query = query.append_pair("reason", &reason).finish();
+            client.send(Method::DELETE, &format!("/flags/{key}?{query}"), None).await?;
+            say(format!("{key} is archived in every environment"));
+            Ok(())
+        }
+        Command::Unarchive(Everywhere { key, reason }) => {
+            let body = Some(json!({"reason": reason}));
+            client.send(Method::POST, &format!("/flags/{key}/unarchive"), body).await?;
+            say(format!("{key} is back in every environment, as it was"));
+            Ok(())
         }
         Command::History(which) => history(&client, &which).await,
         Command::Restore { change, revision } => {

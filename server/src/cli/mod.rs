@@ -3,9 +3,11 @@
 mod alert;
 mod apply;
 mod approval;
+mod auth_events;
 mod automation;
 mod backup;
 mod change;
+mod check;
 mod client;
 mod component;
 mod config;
@@ -71,6 +73,13 @@ struct Settings {
 enum Command {
     /// Run the server (what happens without a command).
     Serve,
+    /// Auth events from files and logs of other systems.
+    AuthEvents {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: auth_events::Command,
+    },
     /// Let playbooks start by themselves, or not.
     Automation {
         #[command(flatten)]
@@ -228,6 +237,13 @@ enum Command {
         #[command(subcommand)]
         command: alert::Command,
     },
+    /// Consistency checks of data sources: findings, repairs, the monitor.
+    Check {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: check::Command,
+    },
     /// Backups of data sources: list, take, prove.
     Backup {
         #[command(flatten)]
@@ -335,6 +351,9 @@ fn run(cli: Cli) -> Outcome {
         Some(Command::Drill { target, command }) => {
             in_runtime(drill::run(target.client(&variables)?, command))
         }
+        Some(Command::AuthEvents { target, command }) => {
+            in_runtime(auth_events::run(target.client(&variables)?, command))
+        }
         Some(Command::Automation { target, command }) => {
             in_runtime(automation::run(target.client(&variables)?, command))
         }
@@ -386,6 +405,9 @@ fn run(cli: Cli) -> Outcome {
         }
         Some(Command::Alert { target, command }) => {
             in_runtime(alert::run(target.client(&variables)?, command))
+        }
+        Some(Command::Check { target, command }) => {
+            in_runtime(check::run(target.client(&variables)?, command))
         }
         Some(Command::Probe { target, command }) => {
             in_runtime(probe::run(target.client(&variables)?, command))

@@ -492,6 +492,10 @@ pub async fn watch(client: &Client, id: &str) -> Outcome {
             say(format!("  plan {plan} waits for approval: switchback playbook approve {id} STEP"));
         }
         asked = state == "waiting_approval";
+        if state == "queued" && told != state {
+            say("  it waits for its turn: another run with its key goes on");
+            told.clone_from(&state);
+        }
         let over =
             ["succeeded", "failed", "compensated", "compensate_failed", "cancelled", "parked"];
         if over.contains(&state.as_str()) {

@@ -53,10 +53,16 @@ pub struct Wanted {
     /// Sign in here.
     #[arg(long, group = "check", value_name = "URL", requires = "credentials")]
     login: Option<String>,
+    /// Sign in by the steps of this file, a JSON list.
+    #[arg(long, group = "check", value_name = "FILE")]
+    login_flow: Option<std::path::PathBuf>,
+    /// Sign-ins count among the logins of this environment.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    count_in: Option<String>,
     /// The query of --sql.
     #[arg(long)]
     query: Option<String>,
-    /// Where name:password for --login is.
+    /// Where name:password for --login and --login-flow is.
     #[arg(long, value_name = "env:NAME|file:PATH")]
     credentials: Option<String>,
     /// --login posts a form instead of JSON.
@@ -130,10 +136,21 @@ async fn put(client: &Client, wanted: Wanted) -> Outcome {
         json!({"kind": "tcp", "address": address})
     } else if let Some(source) = &wanted.sql {
         json!({"kind": "sql", "source": source, "query": wanted.query})
+    } else if let Some(file) = &wanted.login_flow {
+        let unread = |error: String| {
+            Failure::with_code(2, format!("{} cannot be read: {error}", file.display()))
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| unread(error.to_string()))?;
+        let steps: Value =
+            serde_json::from_str(&text).map_err(|error| unread(error.to_string()))?;
+        json!({"kind": "login_flow", "steps": steps, "credentials": wanted.credentials})
     } else {
         json!({"kind": "login", "url": wanted.login, "credentials": wanted.credentials,
             "is_form": wanted.form, "status": status})
     };
+    if let (Some(check), Some(environment)) = (check.as_object_mut(), &wanted.count_in) {
+        check.insert("environment".to_owned(), json!(environment));
+    }
     if let Some(check) = check.as_object_mut().filter(|_| !text.is_empty()) {
         check.insert("text".to_owned(), json!(text));
     }

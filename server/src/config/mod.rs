@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use status::{Look, StatusPage};
-pub use watch::{UserIds, Watch};
+pub use watch::{Supabase, UserIds, Watch};
 
 /// Everything that can be set, with its default. A key `a.b` is `SWITCHBACK_A__B` in the environment.
 #[derive(Clone, Debug, Deserialize, Serialize)]

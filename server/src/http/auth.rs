@@ -57,7 +57,7 @@ async fn identify(request: &HttpRequest) -> Result<Who, AppError> {
         let token = app.authenticate(&text).await?;
         if token.kind != TokenKind::Api {
             let message = "this is an SDK token; the management API takes an API token";
-            return Err(AppError::Refused(message.to_owned()));
+            return Err(AppError::WrongToken(message));
         }
         return Ok(Who::from_token(&token));
     }
@@ -79,7 +79,7 @@ impl FromRequest for Sdk {
             let token = state(&request)?.authenticate(&text.ok_or(AppError::Unauthorized)?).await?;
             if matches!(token.kind, TokenKind::Api | TokenKind::Events) {
                 let message = "an SDK takes a server or browser token; this one is neither";
-                return Err(AppError::Refused(message.to_owned()));
+                return Err(AppError::WrongToken(message));
             }
             Ok(Self(token))
         })
@@ -97,7 +97,7 @@ impl FromRequest for Reporter {
             let token = state(&request)?.authenticate(&text).await?;
             if !matches!(token.kind, TokenKind::Events | TokenKind::Server) {
                 let message = "auth events and sessions take an events token or a server token";
-                return Err(AppError::Refused(message.to_owned()));
+                return Err(AppError::WrongToken(message));
             }
             Ok(Self(token))
         })

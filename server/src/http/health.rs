@@ -1,8 +1,8 @@
 //! Health, readiness and figures.
 
-use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
 use super::State;
@@ -36,8 +36,15 @@ pub async fn no_database() -> HttpResponse {
 }
 
 /// `GET /metrics`, as Prometheus reads it.
-pub async fn metrics(app: Data<State>) -> HttpResponse {
+pub async fn metrics(app: Data<State>, request: HttpRequest) -> HttpResponse {
+    let text = app.metrics.render(&app);
+    let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepted.is_some_and(|types| types.contains("application/openmetrics-text")) {
+        return HttpResponse::Ok()
+            .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+            .body(text);
+    }
     HttpResponse::Ok()
-        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(app.metrics.render(&app))
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(crate::metrics::plain(&text))
 }

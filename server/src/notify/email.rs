@@ -1,10 +1,11 @@
 //! E-mail: letters in plain text and HTML, threaded by incident, with one-click unsubscribing, over SMTP with TLS.
 
+use std::collections::BTreeSet;
 use std::str::FromStr as _;
 use std::time::{Duration, SystemTime};
 
 use askama::Template;
-use lettre::address::Address;
+use lettre::address::{Address, Envelope};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
@@ -21,10 +22,14 @@ use crate::config::Mail;
 
 /// How long one command may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long sending a letter may take, also to a server that answers each command just in time: well under a lease.
+const ATTEMPT_MAX: Duration = Duration::from_mins(1);
 /// Connections to the server at most.
 const CONNECTIONS_MAX: u32 = 8;
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(20);
+/// What is said of a server that takes longer.
+const TOO_SLOW: &str = "the mail server takes too long";
 /// Longer subjects are cut, in characters.
 const SUBJECT_MAX: usize = 200;
 
@@ -45,6 +50,17 @@ pub struct Letter<'l> {
     pub stamp: Stamp<'l>,
     /// Where a subscriber ends this.
     pub unsubscribe: Option<&'l str>,
+}
+
+/// How a letter to several mailboxes went.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Those that took it.
+    pub taken: Vec<String>,
+    /// Those that never will, each with why.
+    pub refused: Vec<String>,
+    /// Those that may later, each with why.
+    pub later: Vec<String>,
 }
 
 #[derive(Template)]
@@ -89,23 +105,56 @@ impl Mailer {
         plan(config).map(drop)
     }
 
-    /// Sends a letter to some addresses, as one mail.
+    /// Sends a letter to an address.
     ///
     /// # Errors
     /// Why the server did not take it.
-    pub async fn send(&self, to: &[String], letter: &Letter<'_>) -> Result<(), Refusal> {
-        let mail = self.write(to, letter)?;
-        self.transport.send(mail).await.map(drop).map_err(|error| {
-            // The server's own words; they hold no password.
-            let said = cut(&one_line(&error.to_string()), 300);
-            if error.is_permanent() {
-                Refusal::Never(format!("the mail server refused it: {said}"))
-            } else if error.is_transient() {
-                Refusal::Later(format!("the mail server said: {said}"), None)
-            } else {
-                Refusal::Later(format!("the mail server did not answer as it should: {said}"), None)
+    pub async fn send(&self, to: &str, letter: &Letter<'_>) -> Result<(), Refusal> {
+        let mail = self.write(&[to.to_owned()], letter)?;
+        let sent = tokio::time::timeout(ATTEMPT_MAX, self.transport.send(mail)).await;
+        let sent = sent.map_err(|_| Refusal::Later(TOO_SLOW.to_owned(), None))?;
+        sent.map(drop).map_err(|error| refusal(&error))
+    }
+
+    /// Sends one letter to some addresses, each by itself, since a server that refuses one of several takes none. Those that
+    /// are `known` to have it are left out.
+    ///
+    /// # Errors
+    /// The letter cannot be written.
+    pub async fn send_each(
+        &self,
+        to: &[String],
+        known: &BTreeSet<String>,
+        letter: &Letter<'_>,
+    ) -> Result<Sent, Refusal> {
+        let mail = self.write(to, letter)?.formatted();
+        let mut sent = Sent::default();
+        let patience = tokio::time::sleep(ATTEMPT_MAX);
+        tokio::pin!(patience);
+        for address in to.iter().filter(|address| !known.contains(*address)) {
+            let one = vec![address_of(address).map_err(Refusal::Never)?];
+            let envelope = Envelope::new(Some(self.from.email.clone()), one)
+                .map_err(|error| Refusal::Never(error.to_string()))?;
+            let answered = tokio::select! {
+                answered = self.transport.send_raw(&envelope, &mail) => answered,
+                () = &mut patience => {
+                    sent.later.push(format!("{address}: {TOO_SLOW}"));
+                    break;
+                }
+            };
+            match answered {
+                Ok(_) => sent.taken.push(address.clone()),
+                Err(error) => {
+                    let list =
+                        if error.is_permanent() { &mut sent.refused } else { &mut sent.later };
+                    list.push(format!("{address}: {}", in_words(&error)));
+                    if !error.is_permanent() && !error.is_transient() {
+                        break; // the server is not there for the others either
+                    }
+                }
             }
-        })
+        }
+        Ok(sent)
     }
 
     fn write(&self, to: &[String], letter: &Letter<'_>) -> Result<lettre::Message, Refusal> {
@@ -157,6 +206,24 @@ impl Mailer {
         builder
             .multipart(MultiPart::alternative_plain_html(plain, html))
             .map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// What the server's answer means for the next attempt.
+fn refusal(error: &lettre::transport::smtp::Error) -> Refusal {
+    let why = in_words(error);
+    if error.is_permanent() { Refusal::Never(why) } else { Refusal::Later(why, None) }
+}
+
+/// What the server said, in its own words; they hold no password.
+fn in_words(error: &lettre::transport::smtp::Error) -> String {
+    let said = cut(&one_line(&error.to_string()), 300);
+    if error.is_permanent() {
+        format!("the mail server refused it: {said}")
+    } else if error.is_transient() {
+        format!("the mail server said: {said}")
+    } else {
+        format!("the mail server did not answer as it should: {said}")
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod discord;
 pub mod email;
+mod instatus;
 pub mod page;
 mod pagerduty;
 mod post;
 mod slack;
+mod teams;
 pub mod text;
 pub mod webhook;
 
@@ -78,6 +80,11 @@ pub enum Target {
         /// Where its secret URL is: `env:NAME` or `file:/path`.
         url: Credentials,
     },
+    /// A webhook of Microsoft Teams's Workflows.
+    Teams {
+        /// Where its secret URL is: `env:NAME` or `file:/path`.
+        url: Credentials,
+    },
     /// PagerDuty's Events API v2.
     Pagerduty {
         /// Where the integration key is: `env:NAME` or `file:/path`.
@@ -122,6 +129,19 @@ pub enum Target {
         #[serde(default)]
         components: BTreeMap<String, String>,
     },
+    /// A status page at Instatus.
+    Instatus {
+        /// The page's id there.
+        page: String,
+        /// Where its API key is: `env:NAME` or `file:/path`.
+        api_key: Credentials,
+        /// The base of its address.
+        #[serde(default = "instatus_base")]
+        base_url: String,
+        /// Our components' ids there; those without one are left out.
+        #[serde(default)]
+        components: BTreeMap<String, String>,
+    },
     /// Mailboxes of the team.
     Email {
         /// 1 to 20 addresses.
@@ -148,7 +168,16 @@ fn statuspage_base() -> String {
     "https://api.statuspage.io".to_owned()
 }
 
+fn instatus_base() -> String {
+    "https://api.instatus.com".to_owned()
+}
+
 impl Target {
+    /// Whether it is a status page elsewhere.
+    pub fn is_page(&self) -> bool {
+        matches!(self, Self::Statuspage { .. } | Self::Cachet { .. } | Self::Instatus { .. })
+    }
+
     /// The page elsewhere that it is, with its key; nothing when it is none.
     ///
     /// # Errors
@@ -163,6 +192,10 @@ impl Target {
                 let key = secret(token).await?;
                 Some(page::Page::Cachet { base: base_url, key, components })
             }
+            Self::Instatus { page, api_key, base_url, components } => {
+                let key = secret(api_key).await?;
+                Some(page::Page::Instatus { base: base_url, page, key, components })
+            }
             _ => None,
         })
     }
@@ -172,18 +205,23 @@ impl Target {
         match self {
             Self::Slack { .. } => "slack",
             Self::Discord { .. } => "discord",
+            Self::Teams { .. } => "teams",
             Self::Pagerduty { .. } => "pagerduty",
             Self::Webhook { .. } => "webhook",
             Self::Email { .. } => "email",
             Self::Statuspage { .. } => "statuspage",
             Self::Cachet { .. } => "cachet",
+            Self::Instatus { .. } => "instatus",
         }
     }
 
     /// Messages a minute, unless the channel says otherwise: what the other side takes.
     pub fn per_minute_default(&self) -> u32 {
         match self {
-            Self::Slack { .. } | Self::Statuspage { .. } => 60,
+            Self::Slack { .. }
+            | Self::Teams { .. }
+            | Self::Statuspage { .. }
+            | Self::Instatus { .. } => 60,
             Self::Discord { .. } => 30,
             Self::Pagerduty { .. } => 120,
             Self::Webhook { .. } | Self::Email { .. } | Self::Cachet { .. } => 600,
@@ -260,13 +298,12 @@ pub struct Stamp<'s> {
     pub public_url: &'s str,
 }
 
-/// Writes a message for a channel and sends it.
+/// Writes a message for a channel that is reached by HTTP, and sends it.
 ///
 /// # Errors
 /// Why it was not taken; no error holds a secret.
 pub async fn send(
     poster: &Poster,
-    mailer: Option<&Mailer>,
     to: &Target,
     message: &Message,
     stamp: Stamp<'_>,
@@ -280,6 +317,10 @@ pub async fn send(
         Target::Discord { url } => {
             let url = discord::with_wait(&secret(url).await?)?;
             poster.post_json(&url, &discord::body(message)).await?.judge()
+        }
+        Target::Teams { url } => {
+            let url = secret(url).await?;
+            poster.post_json(&url, &teams::body(message)).await?.judge()
         }
         Target::Pagerduty { routing_key, base_url } => {
             let key = secret(routing_key).await?;
@@ -296,12 +337,10 @@ pub async fn send(
             let headers = webhook::headers(&keys, stamp, &body);
             poster.post(url, kind, headers, body).await?.judge()
         }
-        Target::Email { to } => {
-            let mailer = mailer.ok_or_else(no_mail)?;
-            let letter = email::Letter { message, stamp, unsubscribe: None };
-            mailer.send(to, &letter).await
+        Target::Email { .. } => {
+            Err(Refusal::Never("a letter goes by the mail server, not by HTTP".to_owned()))
         }
-        Target::Statuspage { .. } | Target::Cachet { .. } => {
+        Target::Statuspage { .. } | Target::Cachet { .. } | Target::Instatus { .. } => {
             Err(Refusal::Never("a status page takes incidents, and this is none".to_owned()))
         }
     }

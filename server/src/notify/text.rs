@@ -17,9 +17,19 @@ pub fn escape_slack(text: &str) -> String {
 
 /// For Discord's Markdown: a backslash before what it would read as markup.
 pub fn escape_discord(text: &str) -> String {
+    backslashed(text, r"\*_~`|>#[]<@")
+}
+
+/// For the Markdown of an Adaptive Card: a backslash before what it would read as emphasis, a link or a list.
+pub fn escape_markdown(text: &str) -> String {
+    backslashed(text, r"\*_~`#[]()<>")
+}
+
+/// A backslash before each of these characters.
+fn backslashed(text: &str, marks: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if matches!(c, '\\' | '*' | '_' | '~' | '`' | '|' | '>' | '#' | '[' | ']' | '<' | '@') {
+        if marks.contains(c) {
             out.push('\\');
         }
         out.push(c);
@@ -38,6 +48,7 @@ mod tests {
             escape_discord("@everyone **b** [x](y)"),
             "\\@everyone \\*\\*b\\*\\* \\[x\\](y)"
         );
+        assert_eq!(escape_markdown("[x](y) <b> a-b"), "\\[x\\]\\(y\\) \\<b\\> a-b");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::Store;
 use crate::changes::{Entry, Stamp};
 use crate::db::{Row, Tx, json, params, sql};
 use crate::error::{StoreError, not_found};
-use crate::incident_templates::TemplateVersion;
 use crate::outbox::{NewMessage, send_in};
+use crate::versions::{TemplateVersion, Versions, read_version};
 
 sql! {
     NEWEST = "SELECT r.* FROM alert_rules r JOIN (SELECT name, MAX(version) AS newest FROM alert_rules GROUP BY name) n \
@@ -45,6 +45,9 @@ sql! {
     END_SILENCE = "UPDATE alert_silences SET ends_at = $2 WHERE id = $1 AND ends_at > $2";
     FORGET_SILENCES = "DELETE FROM alert_silences WHERE ends_at < $1";
 }
+
+const OWN: Versions =
+    Versions { last: LAST, insert: INSERT_RULE, kind: "alert rule", removed: "reset" };
 
 /// How a rule stands in an environment.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,18 +149,7 @@ pub struct AlertBatch {
 impl Store {
     /// The newest version of each rule that was written here.
     pub async fn list_alert_rules(&self) -> Result<Vec<TemplateVersion>, StoreError> {
-        let rows = self.db.all(NEWEST, vec![]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(TemplateVersion {
-                    name: row.text("name")?,
-                    version: row.unsigned("version")?,
-                    source: row.opt_text("source")?,
-                    created_at: row.int("created_at")?,
-                    created_by: row.text("created_by")?,
-                })
-            })
-            .collect()
+        self.db.all(NEWEST, vec![]).await?.iter().map(read_version).collect()
     }
 
     /// Keeps a new version of a rule; without a text the shipped one counts again. `expected`: the version that it was made
@@ -173,23 +165,7 @@ impl Store {
         by: &Stamp,
     ) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
-        let last = tx.one(LAST, params![name]).await?;
-        let last = last.map(|row| row.opt_int("version")).transpose()?.flatten().unwrap_or(0);
-        let (last, version) = (last.cast_unsigned(), last.cast_unsigned() + 1);
-        let params = params![name, version, source, by.at, &by.actor];
-        if last != expected || tx.execute(INSERT_RULE, params).await? == 0 {
-            return Err(StoreError::Stale { current: last });
-        }
-        let entry = Entry {
-            environment: None,
-            revision: None,
-            kind: "alert rule",
-            subject: name,
-            action: if source.is_some() { "put" } else { "reset" },
-            before: None,
-            after: source.map(|text| json(&text)).transpose()?,
-        };
-        tx.log(by, 0, entry).await?;
+        let version = OWN.put_in(&mut tx, name, expected, source, by).await?;
         tx.commit().await?;
         Ok(version)
     }

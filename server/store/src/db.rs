@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Executor, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction};
+use sqlx::{Connection as _, Executor, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction};
 
 use crate::error::StoreError;
 
@@ -235,8 +235,18 @@ impl Db {
     /// Starts a write. `BEGIN IMMEDIATE` on SQLite: a read that turns into a write would fail at
     /// once under WAL, whatever the busy time-out.
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+        const IMMEDIATE: &str = "BEGIN IMMEDIATE";
         Ok(match self {
-            Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite { write, .. } => match write.begin_with(IMMEDIATE).await {
+                // SQLite ended the transaction before by itself, as it does when its disk is full, and the driver still counts it:
+                // such a connection is of no use any more.
+                Err(sqlx::Error::InvalidSavePointStatement) => {
+                    let broken = write.acquire().await?.detach();
+                    broken.close().await?;
+                    Tx::Sqlite(write.begin_with(IMMEDIATE).await?)
+                }
+                begun => Tx::Sqlite(begun?),
+            },
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
     }

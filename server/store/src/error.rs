@@ -80,6 +80,19 @@ impl StoreError {
         }
     }
 
+    /// True where the database's disk is full: SQLite's primary code 13, PostgreSQL's 53100.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Driver(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                code == "53100"
+                    || code.len() < 5 && code.parse::<u32>().is_ok_and(|code| code & 0xff == 13)
+            }
+            Self::Together(shared) => shared.is_full(),
+            _ => false,
+        }
+    }
+
     /// True where the database answered that it will never take such a value: trying again is useless.
     pub fn is_rejection(&self) -> bool {
         let Self::Driver(sqlx::Error::Database(error)) = self else { return false };

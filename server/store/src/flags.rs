@@ -20,6 +20,7 @@ sql! {
     UPDATE = "UPDATE flags SET kind = $2, description = $3, owner = $4, tags = $5, lifetime_days = $6 \
               WHERE key = $1";
     ARCHIVE = "UPDATE flags SET archived_at = $2 WHERE key = $1 AND archived_at IS NULL";
+    UNARCHIVE = "UPDATE flags SET archived_at = NULL WHERE key = $1 AND archived_at IS NOT NULL";
     STATE = "SELECT state, revision FROM flag_states WHERE environment = $1 AND flag = $2";
     SET_STATE = "UPDATE flag_states SET state = $3, revision = $4, updated_at = $5, updated_by = $6 \
                  WHERE environment = $1 AND flag = $2";
@@ -217,28 +218,18 @@ impl Store {
         tx.commit().await
     }
 
-    /// Archives a flag: every environment moves on, and its key is never used again.
-    pub async fn archive_flag(&self, key: &str, by: &Stamp) -> Result<(), StoreError> {
+    /// Archives a flag, or brings it back as it was: every environment moves on, and its key is never used for another.
+    ///
+    /// # Errors
+    /// There is no such flag that is not archived, or is.
+    pub async fn set_flag_archived(
+        &self,
+        key: &str,
+        archived: bool,
+        by: &Stamp,
+    ) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
-        if tx.execute(ARCHIVE, params![key, by.at]).await? == 0 {
-            return Err(not_found("flag", key));
-        }
-        for (n, row) in tx.all(ENVIRONMENTS, vec![]).await?.iter().enumerate() {
-            let environment = row.text("key")?;
-            let revision = tx.next_revision(&environment).await?;
-            let before = tx.one(STATE, params![&environment, key]).await?;
-            let entry = Entry {
-                environment: Some(&environment),
-                revision: Some(revision),
-                kind: "flag",
-                subject: key,
-                action: "archive",
-                before: before.map(|row| row.text("state")).transpose()?,
-                after: None,
-            };
-            tx.log(by, n, entry).await?;
-            tx.announce(&format!("env:{environment}")).await?;
-        }
+        set_archived_in(&mut tx, key, archived, by).await?;
         tx.commit().await
     }
 
@@ -366,4 +357,41 @@ pub(crate) async fn change_in<E: From<StoreError>>(
     tx.announce(&format!("env:{environment}")).await?;
     let revision = revision.cast_unsigned();
     Ok(ChangedFlag { revision, changed: true, before, after, before_revision })
+}
+
+/// Archives a flag in every environment, or brings it back.
+pub(crate) async fn set_archived_in(
+    tx: &mut Tx,
+    key: &str,
+    archived: bool,
+    by: &Stamp,
+) -> Result<(), StoreError> {
+    let moved = if archived {
+        tx.execute(ARCHIVE, params![key, by.at]).await?
+    } else {
+        tx.execute(UNARCHIVE, params![key]).await?
+    };
+    if moved == 0 {
+        return Err(not_found("flag", key));
+    }
+    for (n, row) in tx.all(ENVIRONMENTS, vec![]).await?.iter().enumerate() {
+        let environment = row.text("key")?;
+        let revision = tx.next_revision(&environment).await?;
+        let state = tx.one(STATE, params![&environment, key]).await?;
+        let state = state.map(|row| row.text("state")).transpose()?;
+        let (action, before, after) =
+            if archived { ("archive", state, None) } else { ("unarchive", None, state) };
+        let entry = Entry {
+            environment: Some(&environment),
+            revision: Some(revision),
+            kind: "flag",
+            subject: key,
+            action,
+            before,
+            after,
+        };
+        tx.log(by, n, entry).await?;
+        tx.announce(&format!("env:{environment}")).await?;
+    }
+    Ok(())
 }

@@ -386,16 +386,8 @@ async fn log_guard(
     by: &Stamp,
     place: usize,
 ) -> Result<(), StoreError> {
-    let entry = Entry {
-        environment: Some(&row.environment),
-        revision: None,
-        kind: "guard",
-        subject: &row.id,
-        action,
-        before: None,
-        after: Some(json(&row.settings)?),
-    };
-    tx.log(by, place, entry).await
+    let what = ("guard", row.environment.as_str(), row.id.as_str());
+    log(tx, what, (action, json(&row.settings)?), by, place).await
 }
 
 async fn log_rollout(
@@ -405,15 +397,21 @@ async fn log_rollout(
     by: &Stamp,
     place: usize,
 ) -> Result<(), StoreError> {
-    let entry = Entry {
-        environment: Some(&row.environment),
-        revision: None,
-        kind: "rollout",
-        subject: &row.id,
-        action,
-        before: None,
-        after: Some(json(&row.state)?),
-    };
+    let what = ("rollout", row.environment.as_str(), row.id.as_str());
+    log(tx, what, (action, json(&row.state)?), by, place).await
+}
+
+/// Writes to the change log: what kind of thing, where and which; what was done with it, and what it is after that.
+async fn log(
+    tx: &mut Tx,
+    (kind, environment, subject): (&'static str, &str, &str),
+    (action, after): (&str, String),
+    by: &Stamp,
+    place: usize,
+) -> Result<(), StoreError> {
+    let environment = Some(environment);
+    let after = Some(after);
+    let entry = Entry { environment, revision: None, kind, subject, action, before: None, after };
     tx.log(by, place, entry).await
 }
 

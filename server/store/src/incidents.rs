@@ -12,8 +12,10 @@ use crate::changes::{Entry, Stamp};
 use crate::components::{self, ComponentMoves, ComponentStatus};
 use crate::db::{Row, Tx, json, params, sql, word};
 use crate::error::{StoreError, not_found};
+use crate::incident_moves;
 use crate::notices;
 use crate::outbox::{NewMessage, send_in};
+use crate::subscribers;
 
 sql! {
     INSERT = "INSERT INTO incidents (id, name, status, impact, components, template, run_id, dedupe_key, \
@@ -409,8 +411,7 @@ impl Store {
         Ok(incident)
     }
 
-    /// Posts an update; a resolved incident gives its components back, unless another open incident
-    /// still holds them.
+    /// Posts an update, which moves the components that it names; a resolved incident gives back those that it held.
     pub async fn update_incident(
         &self,
         id: &str,
@@ -435,26 +436,17 @@ impl Store {
         let impact = word(&update.impact.unwrap_or(before.impact))?;
         let params = params![id, &status, by.at, resolved_at, json(&components)?, impact, name];
         tx.execute(SET_STATUS, params).await?;
-        let mut now = components;
-        if update.status == IncidentStatus::Scheduled {
-            now.clear(); // the work has not begun
-        } else if over {
-            for (key, status) in &mut now {
-                *status =
-                    update.components.get(key).copied().unwrap_or(ComponentStatus::Operational);
-            }
+        let mut others = Vec::new();
+        if over {
             for row in tx.all(LIST, params![true, None::<String>, None::<String>, 200_i64]).await? {
                 let other = read_incident(&row)?;
-                if other.status == IncidentStatus::Scheduled {
-                    continue;
-                }
-                for (key, status) in other.components {
-                    if let Some(mine) = now.get_mut(&key) {
-                        *mine = status.max(*mine);
-                    }
+                if other.status != IncidentStatus::Scheduled {
+                    others.push(other.components);
                 }
             }
         }
+        let said = &update.components;
+        let now = incident_moves::moves(before.status, update.status, said, components, &others);
         let moved = components::move_in(&mut tx, &now, by.at).await?;
         let (said, key) = (&update.body, &update.dedupe_key);
         let (moved, told) = (json(&moved)?, telling.message.is_some());
@@ -463,6 +455,9 @@ impl Store {
             params![&update.id, id, &status, said, key, by.at, by_whom, moved, told, support];
         tx.execute(INSERT_UPDATE, params).await?;
         tell(&mut tx, telling, by).await?;
+        if over {
+            subscribers::end_in(&mut tx, id).await?; // after the last word was addressed to them
+        }
         let row = tx.one(FIND, params![id]).await?.ok_or_else(|| not_found("incident", id))?;
         let incident = with_updates(&mut tx, &row).await?;
         let action = if over { "resolve" } else { "update" };

@@ -12,16 +12,20 @@ mod backups;
 mod board;
 mod changes;
 mod channels;
+mod checks;
 mod components;
 mod data_sources;
 mod db;
 mod drills;
 mod environments;
 mod error;
+mod event_pollers;
+mod findings;
 mod flags;
 mod guards;
 mod idempotency;
 mod impact;
+mod incident_moves;
 mod incident_templates;
 mod incidents;
 mod meta;
@@ -35,6 +39,7 @@ mod probes;
 mod remote_incidents;
 mod reviews;
 mod rollback_log;
+mod run_queue;
 mod run_times;
 mod runs;
 mod segments;
@@ -44,6 +49,7 @@ mod usage;
 mod user_session_writes;
 mod user_sessions;
 mod users;
+mod versions;
 mod visits;
 
 pub use alerts::{AlertBatch, AlertRow, AlertStateRow, OutsideAlert, Silence};
@@ -54,17 +60,19 @@ pub use backups::BackupRow;
 pub use board::{PublicBoard, PublicIncident, PublicUpdate};
 pub use changes::{Change, ChangeFilter, Stamp};
 pub use channels::ChannelRow;
+pub use checks::{CheckBatch, CheckCell, CheckRunRow, CheckSettingsRow, CheckStateRow};
 pub use components::{Component, ComponentGroup, ComponentMoves, ComponentStatus};
 pub use data_sources::DataSourceRow;
 pub use db::{Db, Dialect};
 pub use drills::DrillRow;
 pub use environments::{Environment, Moved, NewEnvironment, Project};
 pub use error::StoreError;
+pub use event_pollers::EventPollerRow;
+pub use findings::{FindingCount, FindingFilter, FindingRow};
 pub use flags::{ChangedFlag, FlagRecord, FlagRow, NewFlag, RestoredFlag};
 pub use guards::{ActRow, Beside as GuardBeside, GuardRow, RolloutRow};
 pub use idempotency::Remembered;
 pub use impact::ImpactRow;
-pub use incident_templates::TemplateVersion;
 pub use incidents::{
     Audience, Impact, Incident, IncidentStatus, IncidentUpdate, NewIncident, NewUpdate, Telling,
 };
@@ -73,7 +81,7 @@ pub use news::Listener;
 pub use nodes::NodeRow;
 pub use outbox::{
     Attempt, Delivery, DeliveryCount, DeliveryFilter, DeliveryRow, DeliveryState, MessageRow,
-    NewMessage, Recipients,
+    Neighbour, NewMessage, Recipients,
 };
 pub use probes::{ProbeDay, ProbeLease, ProbeResult, ProbeRow, ProbeRule};
 pub use remote_incidents::RemoteIncident;
@@ -82,7 +90,7 @@ pub use rollback_log::{
     ChainHead, ChainLink, ChainProblem, LogEntry, NewEntry, hash_of, verify_rows,
 };
 pub use run_times::StepTimes;
-pub use runs::{Beside, Lease, NewRun, RunFilter, RunRow};
+pub use runs::{Beside, Lease, NewRun, RunFilter, RunRow, Waits};
 pub use segments::SegmentRow;
 pub use subscribers::{Subscriber, SubscriberCount, SubscriberMode, SubscriberState};
 pub use tokens::{TokenKind, TokenRow};
@@ -92,6 +100,7 @@ pub use user_sessions::{
     After, EndReason, RevokedSession, SessionDay, SessionFilter, UserSession, version_rank,
 };
 pub use users::{Role, SessionRow, UserRow};
+pub use versions::TemplateVersion;
 
 /// A handle to the database; cheap to clone.
 #[derive(Clone, Debug)]
@@ -131,11 +140,14 @@ impl Store {
             board::ALL,
             automation::ALL,
             changes::ALL,
+            checks::ALL,
             channels::ALL,
             components::ALL,
             data_sources::ALL,
             drills::ALL,
             environments::ALL,
+            event_pollers::ALL,
+            findings::ALL,
             flags::ALL,
             guards::ALL,
             idempotency::ALL,
@@ -150,6 +162,7 @@ impl Store {
             remote_incidents::ALL,
             reviews::ALL,
             rollback_log::ALL,
+            run_queue::ALL,
             run_times::ALL,
             runs::ALL,
             segments::ALL,
@@ -166,9 +179,11 @@ impl Store {
         .flatten()
         .copied()
         .chain([auth_events::INSERT.one(), auth_counts::ADD.one()])
+        .chain([event_pollers::ADD.one(), event_pollers::DROP.one()])
         .chain([user_sessions::BY_ID.one(), user_sessions::OPEN_OF_USERS.one()])
         .chain([user_session_writes::START.one(), user_session_writes::END.one()])
         .chain([user_session_writes::TOUCH.one(), user_session_writes::ADD_DAY.one()])
+        .chain([findings::bulk()])
     }
 
     /// Asks the database to parse a statement without running it.

@@ -35,7 +35,8 @@ const STEPS: &[Step] = steps![
     1 "0001_init", 2 "0002_visits", 3 "0003_data_sources", 4 "0004_backups", 5 "0005_preserved",
     6 "0006_reviews", 7 "0007_undoes", 8 "0008_drills", 9 "0009_incidents",
     10 "0010_probes", 11 "0011_remote_incidents", 12 "0012_auth_events", 13 "0013_user_sessions",
-    14 "0014_guards", 15 "0015_alerts"
+    14 "0014_guards", 15 "0015_alerts", 16 "0016_event_pollers", 17 "0017_checks",
+    18 "0018_run_queue"
 ];
 
 struct Step {

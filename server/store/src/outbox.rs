@@ -35,7 +35,11 @@ sql! {
                       leased_until, created_at) \
                       SELECT CAST($1 AS TEXT) || '.' || s.id, $1, 'subscribers', s.id, 'waiting', 0, \
                       CAST($2 AS BIGINT), 0, CAST($2 AS BIGINT) FROM subscribers s WHERE s.state = 'active' \
-                      AND (s.incident_id = $3 OR (s.incident_id IS NULL AND (s.is_global \
+                      AND ((s.incident_id = $3 AND NOT EXISTS (SELECT 1 FROM subscribers p WHERE p.mode = s.mode \
+                      AND p.address = s.address AND COALESCE(p.incident_id, '') = '' AND p.state = 'active' \
+                      AND (p.is_global OR EXISTS (SELECT 1 FROM subscriber_components c JOIN message_components m \
+                      ON m.component = c.component WHERE c.subscriber_id = p.id AND m.message_id = $1)))) \
+                      OR (s.incident_id IS NULL AND (s.is_global \
                       OR EXISTS (SELECT 1 FROM subscriber_components c JOIN message_components m \
                       ON m.component = c.component WHERE c.subscriber_id = s.id AND m.message_id = $1))))";
     CLAIM = "UPDATE outbox SET leased_until = $2, attempts = attempts + 1 WHERE id IN (SELECT id FROM outbox \
@@ -44,12 +48,16 @@ sql! {
     RELEASE = "UPDATE outbox SET leased_until = 0 WHERE state = 'waiting' AND leased_until > 0";
     NEXT = "SELECT MIN(CASE WHEN leased_until > next_at THEN leased_until ELSE next_at END) AS at FROM outbox \
             WHERE state = 'waiting'";
-    SENT = "UPDATE outbox SET state = 'sent', sent_at = $2, error = NULL WHERE id = $1";
+    SENT = "UPDATE outbox SET state = 'sent', sent_at = $2, error = $3 WHERE id = $1";
     LATER = "UPDATE outbox SET next_at = $2, error = $3, leased_until = 0 WHERE id = $1 AND state = 'waiting'";
     POSTPONE = "UPDATE outbox SET next_at = $2, leased_until = 0, attempts = attempts - 1 \
                 WHERE id = $1 AND state = 'waiting'";
     DEAD = "UPDATE outbox SET state = 'dead', error = $2, leased_until = 0 WHERE id = $1 AND state = 'waiting'";
     FORGET = "DELETE FROM outbox WHERE id = $1 AND state = 'waiting'";
+    BESIDE_OF_INCIDENT = "SELECT m.id, m.at, o.state, o.error, o.leased_until, o.next_at FROM messages m JOIN outbox o \
+                          ON o.id = m.id || '.' || $2 WHERE m.incident_id = $3 AND m.id <> $1";
+    BESIDE_OF_RUN = "SELECT m.id, m.at, o.state, o.error, o.leased_until, o.next_at FROM messages m JOIN outbox o \
+                     ON o.id = m.id || '.' || $2 WHERE m.run_id = $3 AND m.incident_id IS NULL AND m.id <> $1";
     AGAIN = "UPDATE outbox SET state = 'waiting', next_at = $2, leased_until = 0, attempts = 0 \
              WHERE id = $1 AND state = 'dead'";
     MESSAGE = "SELECT * FROM messages WHERE id = $1";
@@ -148,6 +156,19 @@ pub struct Delivery {
     pub attempts: u64,
 }
 
+/// What else a channel, or a subscriber, is told of the same incident or run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// It was said before.
+    pub is_earlier: bool,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// It failed, and waits before it is tried again.
+    pub is_put_off: bool,
+    /// When it is tried next, in UTC milliseconds.
+    pub next_at: Millis,
+}
+
 /// A recipient's copy of a message, as lists show it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct DeliveryRow {
@@ -211,8 +232,8 @@ pub struct DeliveryCount {
 /// How an attempt went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// The other side took it.
-    Sent,
+    /// The other side took it; some of several recipients may have refused it, and why.
+    Sent(Option<String>),
     /// Not now; when it is tried again, and why.
     Later(Millis, String),
     /// Nothing was tried; when it will be.
@@ -338,6 +359,31 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// What else a channel, or a subscriber, is told of the incident, or of the run, that a message is about.
+    pub async fn list_beside(
+        &self,
+        message: &MessageRow,
+        recipient: &str,
+        now: Millis,
+    ) -> Result<Vec<Neighbour>, StoreError> {
+        let MessageRow { id, at, incident_id, run_id, .. } = message;
+        let (statement, thread) = match (incident_id, run_id) {
+            (Some(incident), _) => (BESIDE_OF_INCIDENT, incident),
+            (None, Some(run)) => (BESIDE_OF_RUN, run),
+            (None, None) => return Ok(Vec::new()),
+        };
+        let rows = self.db.all(statement, params![id, recipient, thread]).await?;
+        let read = |row: &Row| {
+            Ok(Neighbour {
+                is_earlier: (row.int("at")?, &row.text("id")?) < (*at, id),
+                state: row.word("state")?,
+                is_put_off: row.opt_text("error")?.is_some() && row.int("leased_until")? <= now,
+                next_at: row.int("next_at")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
     /// Takes every lease back: whoever held them is dead.
     pub async fn release_deliveries(&self) -> Result<(), StoreError> {
         self.db.execute(RELEASE, vec![]).await.map(drop)
@@ -357,7 +403,7 @@ impl Store {
         now: Millis,
     ) -> Result<(), StoreError> {
         match attempt {
-            Attempt::Sent => self.db.execute(SENT, params![id, now]).await,
+            Attempt::Sent(but) => self.db.execute(SENT, params![id, now, but]).await,
             Attempt::Later(at, why) => self.db.execute(LATER, params![id, *at, why]).await,
             Attempt::Postponed(at) => self.db.execute(POSTPONE, params![id, *at]).await,
             Attempt::Dead(why) => self.db.execute(DEAD, params![id, why]).await,

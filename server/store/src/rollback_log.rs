@@ -12,7 +12,7 @@ use crate::Store;
 use crate::changes::Stamp;
 use crate::db::{Row, Tx, json, params, sql};
 use crate::error::StoreError;
-use crate::flags::{ChangedFlag, RestoredFlag, change_in, restore_in};
+use crate::flags::{ChangedFlag, RestoredFlag, change_in, restore_in, set_archived_in};
 use crate::outbox;
 use crate::runs::{Lease, fence};
 
@@ -297,6 +297,21 @@ impl Store {
         append_in(&mut tx, outcome(revision), lease.epoch).await?;
         tx.commit().await?;
         Ok(revision)
+    }
+
+    /// Archives a flag in every environment, or brings it back, and appends the step's outcome, in one transaction.
+    pub async fn archive_flag_in_run(
+        &self,
+        lease: &Lease,
+        (key, archived): (&str, bool),
+        by: &Stamp,
+        outcome: NewEntry,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        fence(&mut tx, lease).await?;
+        set_archived_in(&mut tx, key, archived, by).await?;
+        append_in(&mut tx, outcome, lease.epoch).await?;
+        tx.commit().await
     }
 
     /// A run's moves, oldest first.

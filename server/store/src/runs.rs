@@ -13,17 +13,20 @@ use crate::rollback_log::{LogEntry, NewEntry, append_in};
 
 sql! {
     INSERT = "INSERT INTO playbook_runs (id, playbook, title, environment, concurrency_key, plan, plan_sha256, \
-              reason, trigger_kind, requested_by, state, created_at, deadline_at, lease_epoch, lease_expires_at, undoes, expires_at) \
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'planned', $11, $12, 0, 0, $13, $14)";
-    HOLDER = "SELECT id FROM playbook_runs WHERE concurrency_key = $1 AND finished_at IS NULL";
+              reason, trigger_kind, requested_by, state, created_at, begins_at, deadline_at, lease_epoch, lease_expires_at, \
+              undoes, expires_at, queued_for) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+              CASE WHEN CAST($15 AS TEXT) IS NULL THEN 'planned' ELSE 'queued' END, $11, $11, $12, 0, 0, $13, $14, $15)";
+    HOLDERS = "SELECT id, environment FROM playbook_runs \
+               WHERE (concurrency_key = $1 OR queued_for = $1) AND finished_at IS NULL ORDER BY id";
     FIND = "SELECT * FROM playbook_runs WHERE id = $1";
     LIST = "SELECT * FROM playbook_runs WHERE (CAST($1 AS TEXT) IS NULL OR playbook = $1) \
             AND (CAST($2 AS TEXT) IS NULL OR environment = $2) AND (CAST($3 AS TEXT) IS NULL OR id < $3) \
             AND (NOT $4 OR finished_at IS NULL) ORDER BY id DESC LIMIT $5";
     CLAIM = "UPDATE playbook_runs SET lease_owner = $2, lease_epoch = lease_epoch + 1, lease_expires_at = $3 \
-             WHERE id = $1 AND finished_at IS NULL AND (lease_expires_at <= $4 OR lease_owner = $2) \
+             WHERE id = $1 AND finished_at IS NULL AND queued_for IS NULL AND (lease_expires_at <= $4 OR lease_owner = $2) \
              RETURNING lease_epoch";
-    DUE = "SELECT id FROM playbook_runs WHERE finished_at IS NULL AND state <> 'parked' \
+    DUE = "SELECT id FROM playbook_runs WHERE finished_at IS NULL AND state <> 'parked' AND queued_for IS NULL \
            AND lease_expires_at <= $1 ORDER BY id";
     RENEW = "UPDATE playbook_runs SET lease_expires_at = $3 WHERE id = $1 AND lease_epoch = $2 \
              AND finished_at IS NULL";
@@ -37,6 +40,7 @@ sql! {
     WAKE = "UPDATE playbook_runs SET lease_expires_at = CASE WHEN state = 'parked' THEN 0 ELSE lease_expires_at END, \
             state = CASE WHEN state = 'parked' THEN 'running' ELSE state END \
             WHERE id = $1 AND finished_at IS NULL";
+    LEAVE_QUEUE = "UPDATE playbook_runs SET queued_for = NULL, state = 'planned' WHERE id = $1 AND queued_for IS NOT NULL";
     UNDONE_BY = "SELECT * FROM playbook_runs WHERE undoes = $1 ORDER BY id DESC";
     EXPIRED = "SELECT id FROM playbook_runs WHERE expires_at <= $1 ORDER BY expires_at LIMIT 20";
     SET_EXPIRY = "UPDATE playbook_runs SET expires_at = $2 WHERE id = $1";
@@ -45,6 +49,9 @@ sql! {
     PARK = "UPDATE playbook_runs SET state = $3, lease_expires_at = 0 WHERE id = $1 AND lease_epoch = $2 \
             AND finished_at IS NULL";
 }
+
+/// The phase of a row by which a person cancels a run.
+const CANCEL: &str = "cancel_requested";
 
 /// A run to start.
 #[derive(Clone, Debug)]
@@ -64,6 +71,17 @@ pub struct NewRun {
     pub deadline_at: Millis,
     pub undoes: Option<String>,
     pub expires_at: Option<Millis>,
+    /// What it does when another run has its key; `None`: it is refused.
+    pub on_conflict: Option<Waits>,
+}
+
+/// What a run does when another has its key: it waits for the other's end.
+#[derive(Clone, Debug)]
+pub enum Waits {
+    /// Nothing else.
+    Queue,
+    /// The others are cancelled, each with this row, of which the run's id is filled in.
+    Supersede(Box<NewEntry>),
 }
 
 /// A run.
@@ -93,6 +111,11 @@ pub struct RunRow {
     pub state: String,
     /// When.
     pub created_at: Millis,
+    /// When its time began to count: when it was asked for, or when its turn came.
+    pub begins_at: Millis,
+    /// The key that it waits for while another run has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_for: Option<String>,
     /// When it must be over.
     pub deadline_at: Millis,
     /// When it was over.
@@ -159,6 +182,8 @@ impl RunRow {
             requested_by: row.text("requested_by")?,
             state: row.text("state")?,
             created_at: row.int("created_at")?,
+            begins_at: row.int("begins_at")?,
+            queued_for: row.opt_text("queued_for")?,
             deadline_at: row.int("deadline_at")?,
             finished_at: row.opt_int("finished_at")?,
             lease_owner: row.opt_text("lease_owner")?,
@@ -178,9 +203,13 @@ pub(crate) async fn fence(tx: &mut Tx, lease: &Lease) -> Result<(), StoreError> 
     }
 }
 
-/// Appends what a person said about a run, and frees a parked one; refuses when the run is over.
+/// Appends what a person said about a run, and frees a parked one; refuses when the run is over. A run that waits for its turn can
+/// only be cancelled, and waits no more then.
 pub(crate) async fn say_in(tx: &mut Tx, entry: NewEntry) -> Result<LogEntry, StoreError> {
     let run = entry.run_id.clone();
+    if entry.phase == CANCEL {
+        tx.execute(LEAVE_QUEUE, params![&run]).await?;
+    }
     if tx.execute(WAKE, params![&run]).await? == 0 {
         let row = tx.one(FIND, params![&run]).await?;
         row.ok_or_else(|| not_found("run", &run))?;
@@ -190,8 +219,8 @@ pub(crate) async fn say_in(tx: &mut Tx, entry: NewEntry) -> Result<LogEntry, Sto
 }
 
 impl Store {
-    /// Keeps a new run with its plan, and its first row in the log. Refuses when another run holds
-    /// its concurrency key.
+    /// Keeps a new run with its plan, and its first row in the log. When another run holds its concurrency key it waits, or is
+    /// refused with that run's id.
     pub async fn create_run(
         &self,
         run: &NewRun,
@@ -202,16 +231,29 @@ impl Store {
         if let Some(gate) = beside.gate {
             automation::pass_in(&mut tx, gate, run).await?;
         }
-        let held = tx.one(HOLDER, params![&run.concurrency_key]).await?;
-        if let Some(row) = held {
-            return Err(StoreError::Exists { kind: "run", key: row.text("id")? });
+        let key = &run.concurrency_key;
+        let before = tx.all(HOLDERS, params![key]).await?;
+        let queued_for = match (before.first(), &run.on_conflict) {
+            (None, _) => None,
+            (Some(row), None) => {
+                return Err(StoreError::Exists { kind: "run", key: row.text("id")? });
+            }
+            (Some(_), Some(_)) => Some(key.clone()),
+        };
+        if let Some(Waits::Supersede(row)) = &run.on_conflict {
+            for other in &before {
+                let (run_id, environment) = (other.text("id")?, other.text("environment")?);
+                say_in(&mut tx, NewEntry { run_id, environment, ..(**row).clone() }).await?;
+            }
         }
+        // The place is taken by whoever runs; in the queue each has its own.
+        let own = queued_for.as_ref().map_or_else(|| key.clone(), |_| format!("queued:{}", run.id));
         let params = params![
             &run.id,
             &run.playbook,
             &run.title,
             &run.environment,
-            &run.concurrency_key,
+            &own,
             &run.plan,
             &run.plan_sha256,
             &run.reason,
@@ -221,6 +263,7 @@ impl Store {
             run.deadline_at,
             &run.undoes,
             run.expires_at,
+            &queued_for,
         ];
         tx.execute(INSERT, params).await.map_err(|error| {
             if error.is_duplicate() {

@@ -26,14 +26,17 @@ sql! {
                  WHERE id = $1";
     SET_SCOPE = "UPDATE subscribers SET is_global = $2 WHERE id = $1";
     ASKED = "UPDATE subscribers SET asked_at = $2 WHERE id = $1";
-    FAILED = "UPDATE subscribers SET failures = failures + 1, state = CASE WHEN failures + 1 >= $2 THEN \
-              'quarantined' ELSE state END WHERE id = $1";
+    FAILED = "UPDATE subscribers SET failures = failures + 1, state = CASE WHEN failures + 1 >= $2 \
+              AND state <> 'ended' THEN 'quarantined' ELSE state END WHERE id = $1";
     WORKED = "UPDATE subscribers SET failures = 0 WHERE id = $1 AND failures > 0";
     FORGET = "DELETE FROM subscriber_components WHERE subscriber_id = $1";
     WANT = "INSERT INTO subscriber_components (subscriber_id, component) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     SWEEP_WANTS = "DELETE FROM subscriber_components WHERE subscriber_id IN (SELECT id FROM subscribers \
                    WHERE state = 'pending' AND created_at < $1)";
     SWEEP = "DELETE FROM subscribers WHERE state = 'pending' AND created_at < $1";
+    END = "UPDATE subscribers SET state = 'ended' WHERE incident_id = $1 AND state <> 'unsubscribed'";
+    SWEEP_ENDED = "DELETE FROM subscribers WHERE state = 'ended' \
+                   AND incident_id IN (SELECT id FROM incidents WHERE resolved_at < $1)";
 }
 
 /// How a subscriber is reached.
@@ -58,6 +61,8 @@ pub enum SubscriberState {
     Quarantined,
     /// Wants none any more.
     Unsubscribed,
+    /// Wanted news of one incident, which is over: what was said of it until then is still sent.
+    Ended,
 }
 
 /// Somebody who asked for news.
@@ -117,6 +122,11 @@ async fn want(tx: &mut Tx, id: &str, components: &[String]) -> Result<(), StoreE
         tx.execute(WANT, params![id, component]).await?;
     }
     tx.execute(SET_SCOPE, params![id, components.is_empty()]).await.map(drop)
+}
+
+/// Ends the news of one incident, which is over.
+pub(crate) async fn end_in(tx: &mut Tx, incident: &str) -> Result<(), StoreError> {
+    tx.execute(END, params![incident]).await.map(drop)
 }
 
 async fn log(
@@ -289,11 +299,12 @@ impl Store {
         row.map_or(Ok(0), |row| row.unsigned("n"))
     }
 
-    /// Forgets who asked before a moment and never confirmed.
+    /// Forgets who asked before a moment and never confirmed, and who wanted news of an incident that was over before it.
     pub async fn sweep_subscribers(&self, before: Millis) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         tx.execute(SWEEP_WANTS, params![before]).await?;
         tx.execute(SWEEP, params![before]).await?;
+        tx.execute(SWEEP_ENDED, params![before]).await?;
         tx.commit().await
     }
 }

@@ -44,6 +44,9 @@ sql! {
     OPEN = "SELECT CAST(COALESCE(SUM(started) - SUM(ended), 0) AS BIGINT) AS n FROM session_days WHERE environment = $1";
     MOST_AT_ONCE = "SELECT MAX(n) AS n FROM (SELECT COUNT(*) AS n FROM user_sessions WHERE environment = $1 \
                     AND started_at >= $2 AND ended_at IS NULL GROUP BY user_key) AS by_user";
+    MOST_PLACES = "SELECT MAX(n) AS n FROM (SELECT COUNT(DISTINCT CASE WHEN country IS NULL AND device IS NULL AND platform IS NULL \
+                   THEN NULL ELSE COALESCE(country, '') || '|' || COALESCE(device, '') || '|' || COALESCE(platform, '') END) AS n \
+                   FROM user_sessions WHERE environment = $1 AND started_at >= $2 GROUP BY user_key) AS by_user";
     DAYS = "SELECT day, started, ended, seconds FROM session_days WHERE environment = $1 AND day >= $2 ORDER BY day";
     REVOKED = "SELECT id, user_key, ended_at, revoked_seq FROM user_sessions WHERE environment = $1 AND revoked_seq > $2 \
                ORDER BY revoked_seq LIMIT $3";
@@ -262,6 +265,17 @@ impl Store {
         let row = self.db.one(MOST_AT_ONCE, params![environment, since]).await?;
         let most = row.map(|row| row.opt_int("n")).transpose()?.flatten().unwrap_or(0);
         Ok(most.max(0).cast_unsigned())
+    }
+
+    /// The most places and devices from which one user began sessions since a moment; none when no session began.
+    pub async fn most_places_of_a_user(
+        &self,
+        environment: &str,
+        since: Millis,
+    ) -> Result<Option<u64>, StoreError> {
+        let row = self.db.one(MOST_PLACES, params![environment, since]).await?;
+        let most = row.map(|row| row.opt_int("n")).transpose()?.flatten();
+        Ok(most.map(|most| most.max(0).cast_unsigned()))
     }
 
     /// How many sessions are open: what began less what ended, by day, so that nobody is counted.

@@ -50,6 +50,14 @@ impl Histogram {
         }
     }
 
+    /// Adds all of another.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, n) in self.counts.iter_mut().zip(&other.counts) {
+            *count += n;
+        }
+        self.total += other.total;
+    }
+
     /// How many latencies it holds.
     pub fn total(&self) -> u64 {
         self.total

@@ -19,6 +19,8 @@
 //! ```
 
 mod condition;
+mod consistency;
+mod outside;
 
 use std::collections::BTreeMap;
 
@@ -29,7 +31,9 @@ use switchback_playbook::read::{Entries, Reader, is_name, join};
 use switchback_playbook::units::{duration_words, parse_percent};
 use switchback_playbook::yaml::{self, Node};
 
-pub use condition::{Condition, Of, Origin, Outside, Pairs, Sessions};
+pub use condition::{Condition, Of, Pairs, Sessions};
+pub use consistency::{Bad, Consistency};
+pub use outside::{Origin, Outside};
 
 /// The longest `for` and `keep_for`, in milliseconds.
 const HELD_MS_MAX: Millis = 86_400_000;
@@ -383,9 +387,15 @@ mod tests {
             "{anomaly: {of: login}}",
             "{sessions: {idle_share: 50%, min_sessions: 100}}",
             "{sessions: {at_once: 20, window: 1h}}",
+            "{sessions: {pace: 3, window: 10m}}",
             "{value: {source: shop, query: SELECT 1, above: 100}}",
             "{value: {prometheus: 'http://prometheus:9090/', query: up, below: 1}}",
+            "{value: {impact: login_errors, per: login_attempts, labels: {app: shop}, window: 10m, above: 0.1}}",
+            "{value: {impact: queue, below: 3}}",
             "{component_down: {component: auth}}",
+            "{consistency: {health_below: 100%}}",
+            "{consistency: {pack: signups, silent_for: 2m}}",
+            "{consistency: {stuck_above: 0}}",
         ] {
             let found = Rule::parse(&rule(&format!("  when: {when}\n"))).unwrap();
             let again: Rule =
@@ -440,6 +450,9 @@ mod tests {
             "{source: shop, query: SELECT 1, above: NaN}",
             "{source: shop, query: SELECT 1, above: 1, below: 2}",
             "{source: shop, prometheus: 'http://p', query: up, above: 1}",
+            "{impact: errors, query: up, above: 1}",
+            "{source: shop, query: SELECT 1, per: x, above: 1}",
+            "{impact: errors, labels: [a], above: 1}",
             "{prometheus: 'ftp://p', query: up, above: 1}",
             "{prometheus: 'http://me:secret@p', query: up, above: 1}",
         ] {

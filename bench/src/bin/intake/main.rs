@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 use switchback_bench::measure::process_rss_kib;
-use switchback_bench::server::Server;
+use switchback_bench::server::{Server, database};
 use switchback_bench::table::{number, render};
 
 /// Events of one request.
@@ -32,24 +32,40 @@ fn main() {
     print!("{}", runtime.expect("a runtime can be made").block_on(compare(markdown, seconds)));
 }
 
+#[expect(clippy::disallowed_methods, reason = "the server to measure on is named so")]
 async fn compare(markdown: bool, seconds: u64) -> String {
     let head =
         ["store", "events/s", "bare inserts/s", "share", "aim", "memory after 5 s", "at the end"];
     let mut table = vec![head.map(str::to_owned).to_vec()];
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let server = Server::start(&folder).await;
-    let (rate, early, late) = ours(&server, seconds).await;
-    server.end().await;
-    let bare = floor(folder.path(), seconds.min(20)).await;
-    table.push(vec![
-        "SQLite".to_owned(),
-        number(rate),
-        number(bare),
-        format!("{:.2}", rate / bare),
-        format!("{AIM:.2}"),
-        format!("{} MiB", number(early / 1024.0)),
-        format!("{} MiB", number(late / 1024.0)),
-    ]);
+    let postgres = std::env::var("SWITCHBACK_TEST_POSTGRES").expect(
+        "SWITCHBACK_TEST_POSTGRES names a PostgreSQL: run it with `cargo xtask bench intake`",
+    );
+    for (name, is_postgres) in [("SQLite", false), ("PostgreSQL", true)] {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let mut variables = Vec::new();
+        let own = if is_postgres { database(&postgres, "intake").await } else { String::new() };
+        if is_postgres {
+            variables.push(("SWITCHBACK_DATABASE_URL", own.as_str()));
+        }
+        let server = Server::start_with(&folder, "127.0.0.1:0", &variables).await;
+        let (rate, early, late) = ours(&server, seconds).await;
+        server.end().await;
+        let address = if is_postgres {
+            database(&postgres, "floor").await
+        } else {
+            folder.path().join("floor.db").display().to_string()
+        };
+        let bare = floor(&address, seconds.min(20)).await;
+        table.push(vec![
+            name.to_owned(),
+            number(rate),
+            number(bare),
+            format!("{:.2}", rate / bare),
+            format!("{AIM:.2}"),
+            format!("{} MiB", number(early / 1024.0)),
+            format!("{} MiB", number(late / 1024.0)),
+        ]);
+    }
     render(&table, markdown)
 }
 
@@ -96,9 +112,8 @@ fn event(sender: u64, n: u64) -> Value {
 }
 
 /// The same rows into the same table, a thousand in one transaction with the server's own statement of many rows.
-async fn floor(folder: &std::path::Path, seconds: u64) -> f64 {
-    let address = folder.join("floor.db").display().to_string();
-    let store = switchback_store::open(&address).await.expect("a store can be opened").store;
+async fn floor(address: &str, seconds: u64) -> f64 {
+    let store = switchback_store::open(address).await.expect("a store can be opened").store;
     let begun = Instant::now();
     let until = begun + Duration::from_secs(seconds);
     let mut sent = 0_u64;

@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use switchback_bench::measure::percentile;
-use switchback_bench::server::Server;
+use switchback_bench::server::{Server, database};
 use switchback_bench::table::{number, render};
 use tempfile::TempDir;
 
@@ -47,7 +46,7 @@ async fn main() {
     let postgres = std::env::var("SWITCHBACK_TEST_POSTGRES").expect(
         "SWITCHBACK_TEST_POSTGRES names a PostgreSQL: run it with `cargo xtask bench playbook`",
     );
-    let address = database(&postgres).await;
+    let address = database(&postgres, "playbook").await;
 
     let head = ["a run of five empty steps", "runs", "best ms", "p50 ms", "p99 ms", "aim ms"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -69,16 +68,6 @@ async fn main() {
         "{}",
         render(&preserve::measure(&address, after("--rows").unwrap_or(ROWS)).await, markdown)
     );
-}
-
-/// A database of its own.
-async fn database(server: &str) -> String {
-    let name = format!("bench{}", std::process::id());
-    let mut connection = sqlx::PgConnection::connect(server).await.expect("PostgreSQL answers");
-    let make = AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    connection.execute(sqlx::query(make)).await.expect("a database can be made");
-    let (base, _) = server.rsplit_once('/').expect("an address ends with a database");
-    format!("{base}/{name}")
 }
 
 /// Milliseconds from a run's first row to its last.

@@ -3,11 +3,12 @@
 //! one bare broadcast cost, in the same run.
 //!
 //! `rollback [--markdown] [--rounds N] [--clients N]` prints the table; its other arguments are for the
-//! processes that it starts for itself.
+//! processes that it starts for itself. Where `SWITCHBACK_TEST_POSTGRES` names a PostgreSQL, the rollback with the database kit follows.
 #![expect(clippy::indexing_slicing, clippy::print_stdout, reason = "printing is its purpose")]
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on says where and ends")]
 
 mod apps;
+mod database;
 
 use std::path::Path;
 use std::time::Duration;
@@ -104,11 +105,20 @@ async fn measure(words: &[&str]) {
     bare.end().await;
     let (started_in, idle_mib) = restart(server, &folder).await;
     print(&figures, clients, words.contains(&"--markdown"));
+    if let Some(postgres) = postgres() {
+        let rows = database::measure(&postgres, clients).await;
+        println!("\n{}", render(&rows, words.contains(&"--markdown")));
+    }
     println!(
         "\nA second start, to the first answer: {} ms; the server then holds {} MiB.",
         number(started_in),
         number(idle_mib)
     );
+}
+
+#[expect(clippy::disallowed_methods, reason = "the server to measure on is named so")]
+fn postgres() -> Option<String> {
+    std::env::var("SWITCHBACK_TEST_POSTGRES").ok()
 }
 
 async fn one_run(server: &Server, apps: &mut Apps, figures: &mut Figures) {
@@ -129,7 +139,7 @@ async fn one_run(server: &Server, apps: &mut Apps, figures: &mut Figures) {
         count("connected") > 0 && count("acked") * 100 >= count("connected") * 99
     };
     // The public page, as a customer reads it: what is open stands under this heading.
-    let is_told = |page: &Value| page.as_str().is_some_and(|page| page.contains("<h2>Now</h2>"));
+    let is_told = |page: &Value| page.as_str().is_some_and(|page| page.contains("<h2 id=\"now\">"));
     let reached = async {
         tokio::join!(
             apps.have(goal),

@@ -13,9 +13,8 @@ use std::time::Instant;
 
 use reqwest::Client;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use switchback_bench::measure::percentile;
-use switchback_bench::server::{SDK, Server};
+use switchback_bench::server::{SDK, Server, database};
 use switchback_bench::table::{number, render};
 use switchback_tests::fleet::raise_open_files;
 
@@ -43,7 +42,9 @@ async fn main() {
     if has("--large") {
         let rows = after("--rows").unwrap_or(ROWS);
         let mut table = vec![large::HEAD.map(str::to_owned).to_vec()];
-        for (name, address) in [("SQLite", None), ("PostgreSQL", Some(database(&postgres).await))] {
+        for (name, address) in
+            [("SQLite", None), ("PostgreSQL", Some(database(&postgres, "sessions").await))]
+        {
             table.extend(large::measure(name, address.as_deref(), rows).await);
         }
         println!("{}", render(&table, has("--markdown")));
@@ -51,7 +52,9 @@ async fn main() {
     }
     let head = ["at once", "calls", "p50 ms", "p99 ms", "x floor at p99", "aim p99 ms"];
     let mut table = vec![head.map(str::to_owned).to_vec()];
-    for (name, address) in [("SQLite", None), ("PostgreSQL", Some(database(&postgres).await))] {
+    for (name, address) in
+        [("SQLite", None), ("PostgreSQL", Some(database(&postgres, "sessions").await))]
+    {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut floor = bare::insert(&folder, address.as_deref(), clients, rounds).await;
         let mut variables = Vec::new();
@@ -91,16 +94,6 @@ async fn main() {
         row("logout", logouts, "150");
     }
     println!("{}", render(&table, has("--markdown")));
-}
-
-/// A database of its own.
-async fn database(server: &str) -> String {
-    let name = format!("bench{}", std::process::id());
-    let mut connection = sqlx::PgConnection::connect(server).await.expect("PostgreSQL answers");
-    let make = AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    connection.execute(sqlx::query(make)).await.expect("a database can be made");
-    let (base, _) = server.rsplit_once('/').expect("an address ends with a database");
-    format!("{base}/{name}")
 }
 
 /// Milliseconds of each client's request when all send theirs at the same moment.

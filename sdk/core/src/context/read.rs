@@ -11,11 +11,47 @@ use crate::model::{Millis, Stickiness};
 /// A context at a moment: what every decision takes.
 pub(crate) struct Query<'q> {
     pub(crate) context: &'q Context<'q>,
-    pub(crate) moment: Moment,
+    pub(crate) moment: &'q Moment,
     /// The ruleset's environment, for contexts that name none.
     pub(crate) environment: &'q str,
     /// The ruleset's, which its lists are made of.
     pub(crate) texts: &'q Texts,
+    /// For decisions of many flags.
+    pub(crate) known: Option<&'q Known>,
+}
+
+/// The numbers that a context's groups and platform have among a ruleset's texts, looked up once for many decisions.
+pub(crate) struct Known {
+    /// 0: in no list.
+    platform: u32,
+    groups: [u32; Self::GROUPS_MAX],
+    count: usize,
+}
+
+impl Known {
+    /// With more groups that are in lists, each decision looks them up.
+    const GROUPS_MAX: usize = 14;
+
+    pub(crate) fn of(context: &Context<'_>, texts: &Texts) -> Option<Self> {
+        let platform = context.platform.as_deref().and_then(|platform| texts.find(platform));
+        let mut known =
+            Self { platform: platform.unwrap_or(0), groups: [0; Self::GROUPS_MAX], count: 0 };
+        for number in context.groups.iter().filter_map(|group| texts.find(group)) {
+            *known.groups.get_mut(known.count)? = number;
+            known.count += 1;
+        }
+        Some(known)
+    }
+
+    #[inline]
+    pub(crate) fn platform(&self) -> Option<u32> {
+        (self.platform != 0).then_some(self.platform)
+    }
+
+    #[inline]
+    pub(crate) fn groups(&self) -> &[u32] {
+        self.groups.get(..self.count).unwrap_or_default()
+    }
 }
 
 /// What a context holds under a field.
@@ -157,12 +193,17 @@ impl<'q> Query<'q> {
         }
     }
 
+    /// What is bucketed unless a rule says otherwise: the user, or else the session.
+    #[inline]
+    pub(crate) fn usual_unit(&'q self) -> Option<&'q str> {
+        self.context.unit()
+    }
+
     /// The text that is bucketed. A random unit has none: the draw stands in.
     #[inline]
     pub(crate) fn unit(&'q self, unit: &Unit) -> Option<&'q str> {
-        let context = self.context;
         match unit {
-            Unit::Default => context.user_id.as_deref().or(context.session_id.as_deref()),
+            Unit::Default => self.usual_unit(),
             Unit::Random => None,
             Unit::Field(field) => match self.find(field) {
                 Found::Text(text) | Found::Number(_, text) | Found::Address(text, _) => Some(text),

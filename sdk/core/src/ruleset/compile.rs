@@ -6,24 +6,28 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    AuthFlags, Flag, FlagIndex, Gate, Guards, Needs, OnStale, Prerequisite, Problem, Rule, Ruleset,
-    Segment, Split, Variant, Variants, graph,
+    Audience, AuthFlags, Flag, FlagIndex, Gate, Guards, Needs, OnStale, Prerequisite, Problem,
+    Rule, Ruleset, Segment, Span, Special, Split, Variant, Variants, graph,
 };
 use crate::bucket::{Foreign, Salted};
-use crate::constraint::{Set, Slots, Test, Texts, hash};
+use crate::constraint::{Set, Test, Texts};
 use crate::context::{Field, Unit};
+use crate::lookup::Index;
 use crate::model::{self, Document, FlagEntry, Formula, UNREADABLE, ValueType};
 
 pub(super) fn ruleset(document: &Document) -> Ruleset {
     let keys: Vec<&str> = document.flags.keys().map(String::as_str).collect();
-    let mut index = Slots::default();
-    keys.iter().zip(1..).for_each(|(key, n)| index.add(hash(key), n));
+    let mut index = Index::default();
+    keys.iter().zip(1..).for_each(|(key, n)| index.add(key, n));
     let mut compiler = Compiler {
         index,
         keys,
         values: [Value::Null, Value::Bool(false), Value::Bool(true)].map(Arc::new),
         segments: BTreeMap::new(),
         texts: Texts::default(),
+        rules: Vec::new(),
+        titles: Vec::new(),
+        variant_names: Vec::new(),
         problems: Vec::new(),
     };
     for (key, segment) in &document.segments {
@@ -34,18 +38,27 @@ pub(super) fn ruleset(document: &Document) -> Ruleset {
         }
         compiler.segments.insert(key, tests.into());
     }
-    let mut flags: Vec<Flag> =
-        document.flags.iter().map(|(key, entry)| compiler.entry(key, entry)).collect();
+    let mut flags: Vec<Flag> = Vec::with_capacity(document.flags.len());
+    let mut keys = String::new();
+    for (key, entry) in &document.flags {
+        let start = keys.len() as u32;
+        keys.push_str(key);
+        flags.push(compiler.entry(key, Span { start, end: keys.len() as u32 }, entry));
+    }
 
     let edges: Vec<Vec<u32>> = flags.iter().map(asked).collect();
-    for (flag, fault) in flags.iter_mut().zip(graph::faults(&edges)) {
+    let faults = graph::faults(&edges).into_iter().zip(document.flags.keys());
+    for (flag, (fault, key)) in flags.iter_mut().zip(faults) {
         if let Some(fault) = fault {
             flag.gate = Gate::Error;
-            compiler.problem(format!("flags.{}.prerequisites", flag.key), fault);
+            compiler.problem(format!("flags.{key}.prerequisites"), fault);
         }
     }
 
     compiler.texts.shrink();
+    keys.shrink_to_fit();
+    compiler.rules.shrink_to_fit();
+    compiler.titles.shrink_to_fit();
     let at = |key: &str| compiler.place(key);
     let auth = AuthFlags {
         bypass: at("auth_bypass"),
@@ -58,7 +71,11 @@ pub(super) fn ruleset(document: &Document) -> Ruleset {
         revision: document.revision,
         auth,
         index: compiler.index,
+        keys,
         flags,
+        rules: compiler.rules,
+        variant_names: compiler.variant_names,
+        titles: compiler.titles,
         texts: compiler.texts,
         problems: compiler.problems,
     }
@@ -70,12 +87,15 @@ fn asked(flag: &Flag) -> Vec<u32> {
 
 struct Compiler<'d> {
     /// Places in `keys`, from 1 on.
-    index: Slots,
+    index: Index,
     keys: Vec<&'d str>,
     /// `null`, `false` and `true`, which most flags give.
     values: [Arc<Value>; 3],
     segments: BTreeMap<&'d str, Arc<[Test]>>,
     texts: Texts,
+    rules: Vec<Rule>,
+    titles: Vec<Option<Box<str>>>,
+    variant_names: Vec<Box<[Arc<str>]>>,
     problems: Vec<Problem>,
 }
 
@@ -87,7 +107,7 @@ impl<'d> Compiler<'d> {
     /// Where a flag is.
     fn place(&self, key: &str) -> Option<FlagIndex> {
         let is = |n: u32| self.keys.get(n as usize - 1).is_some_and(|known| *known == key);
-        self.index.find(hash(key), is).map(|n| FlagIndex(n - 1))
+        self.index.find(key, is).map(|n| FlagIndex(n - 1))
     }
 
     /// A value; `null` on a boolean flag means what the flag's state says.
@@ -108,25 +128,29 @@ impl<'d> Compiler<'d> {
         })
     }
 
-    fn entry(&mut self, key: &str, entry: &'d FlagEntry) -> Flag {
+    fn entry(&mut self, key: &str, place: Span, entry: &'d FlagEntry) -> Flag {
         match entry {
-            FlagEntry::Known(flag) => self.flag(key, flag),
+            FlagEntry::Known(flag) => self.flag(key, place, flag),
             FlagEntry::Unreadable { error, raw, .. } => {
                 self.problem(format!("flags.{key}"), format!("cannot be read: {error}"));
-                self.unreadable(key, raw)
+                self.unreadable(place, raw)
             }
         }
     }
 
-    fn flag(&mut self, key: &str, flag: &'d model::Flag) -> Flag {
+    fn flag(&mut self, key: &str, place: Span, flag: &'d model::Flag) -> Flag {
         let state = &flag.state;
         let path = format!("flags.{key}");
         let mut names = Vec::new();
         let variants = self.variants(&state.variants, Formula::Native, &flag.salt, &mut names);
-        let rules = state.rules.iter().enumerate();
-        let rules: Box<[Rule]> = rules
-            .map(|(n, rule)| self.rule(rule, &flag.salt, &format!("{path}.rules[{n}]"), &mut names))
-            .collect();
+        let first_rule = self.rules.len();
+        for (n, rule) in state.rules.iter().enumerate() {
+            let compiled = self.rule(rule, &flag.salt, &format!("{path}.rules[{n}]"), &mut names);
+            self.rules.push(compiled);
+            self.titles.push(rule.title.as_deref().map(Box::from));
+        }
+        self.variant_names.push(names.into());
+        let rules = self.rules.get(first_rule..).unwrap_or_default();
         let guards = Guards {
             expires_at: state.expires_at,
             max_staleness_ms: state.max_staleness_ms,
@@ -145,20 +169,20 @@ impl<'d> Compiler<'d> {
                 time: is_guarded || rules.iter().any(Rule::uses_time),
                 draw: has_prerequisites
                     || draws(variants.as_deref())
-                    || rules.iter().any(|r| r.unit == Unit::Random || draws(r.variants.as_deref())),
+                    || rules.iter().any(Rule::uses_draw),
             },
             gate: match (state.killed, state.enabled) {
                 (true, _) => Gate::Killed,
                 (false, false) => Gate::Disabled,
+                (false, true) if !is_guarded && state.rules.is_empty() => Gate::Everybody,
                 (false, true) => Gate::Open,
             },
-            rules,
+            rules: Span { start: first_rule as u32, end: self.rules.len() as u32 },
             on_value: self.value(&state.on_value, flag.value_type, true),
             off_value: self.value(&state.off_value, flag.value_type, false),
             variants,
             guards: is_guarded.then(|| Box::new(guards)),
-            key: key.into(),
-            variant_names: names.into(),
+            key: place,
             impressions: state.impressions,
         }
     }
@@ -180,24 +204,27 @@ impl<'d> Compiler<'d> {
         names: &mut Vec<Arc<str>>,
     ) -> Rule {
         let salt = rule.salt.as_deref().unwrap_or(salt);
-        Rule {
-            groups: Set::new(rule.groups.iter().map(String::as_str), &mut self.texts),
+        let audience = Audience {
             platforms: Set::new(rule.platforms.iter().map(String::as_str), &mut self.texts),
+            groups: Set::new(rule.groups.iter().map(String::as_str), &mut self.texts),
             tests: self.tests(&rule.constraints, path).into(),
+        };
+        let special = Special {
             segments: rule.segments.iter().map(|key| self.segment(key, path)).collect(),
-            percent: rule.percent.thousandths(),
             unit: Unit::from(&rule.stickiness),
-            salted: Salted::rollout(salt),
-            serves_off: !rule.serve.is_on(),
-            split: (!rule.bucketing.is_native()).then(|| {
-                Box::new(Split {
-                    offset: rule.bucketing.offset.thousandths(),
-                    foreign: Foreign::new(rule.bucketing.formula, salt),
-                })
+            split: (!rule.bucketing.is_native()).then(|| Split {
+                offset: rule.bucketing.offset.thousandths(),
+                foreign: Foreign::new(rule.bucketing.formula, salt),
             }),
-            variants: self.variants(&rule.variants, rule.bucketing.formula, salt, names),
+        };
+        Rule {
+            percent: rule.percent.thousandths(),
+            salted: Salted::rollout(salt),
             id: rule.id.as_str().into(),
-            title: rule.title.as_deref().map(Box::from),
+            audience: (!audience.is_everybody()).then(|| Box::new(audience)),
+            variants: self.variants(&rule.variants, rule.bucketing.formula, salt, names),
+            special: (!special.is_usual()).then(|| Box::new(special)),
+            serves_off: !rule.serve.is_on(),
         }
     }
 
@@ -229,10 +256,15 @@ impl<'d> Compiler<'d> {
                     .collect(),
             }
         };
-        let unit = first.stickiness.as_ref().map(Unit::from);
+        let unit = first.stickiness.as_ref().map(|one| Box::new(Unit::from(one)));
         let list: Box<[Variant]> = list.iter().map(variant).collect();
+        let mut total = 0;
+        let end = |variant: &Variant| {
+            total += u64::from(variant.weight);
+            total
+        };
         Some(Box::new(Variants {
-            total: list.iter().map(|variant| u64::from(variant.weight)).sum(),
+            ends: list.iter().map(end).collect(),
             salted: Salted::variants(salt),
             foreign: Foreign::new(formula, salt),
             unit,
@@ -262,32 +294,48 @@ impl<'d> Compiler<'d> {
     }
 }
 
+impl Audience {
+    fn is_everybody(&self) -> bool {
+        self.platforms.is_empty() && self.groups.is_empty() && self.tests.is_empty()
+    }
+}
+
+impl Special {
+    fn is_usual(&self) -> bool {
+        self.segments.is_empty() && self.unit == Unit::Default && self.split.is_none()
+    }
+}
+
 impl Rule {
     fn uses_time(&self) -> bool {
-        let segments = self.segments.iter().filter_map(|segment| segment.tests.as_deref());
-        self.tests.iter().chain(segments.flatten()).any(Test::uses_time)
+        let segments = self.segments().iter().filter_map(|segment| segment.tests.as_deref());
+        self.tests().iter().chain(segments.flatten()).any(Test::uses_time)
+    }
+
+    fn uses_draw(&self) -> bool {
+        *self.unit() == Unit::Random || draws(self.variants.as_deref())
     }
 }
 
 fn draws(variants: Option<&Variants>) -> bool {
-    variants.is_some_and(|variants| variants.unit == Some(Unit::Random))
+    variants.is_some_and(|variants| variants.unit.as_deref() == Some(&Unit::Random))
 }
 
 impl Compiler<'_> {
     /// A flag that is off for everybody, with what can be learnt of its off value.
-    fn unreadable(&self, key: &str, raw: &Value) -> Flag {
+    fn unreadable(&mut self, place: Span, raw: &Value) -> Flag {
         let boolean = raw.get("value_type").is_none_or(|value_type| value_type == "boolean");
         let value_type = if boolean { ValueType::Boolean } else { ValueType::Json };
         let off_value = raw.pointer("/state/off_value").unwrap_or(&Value::Null);
+        self.variant_names.push(Box::default());
         Flag {
             gate: Gate::Error,
-            rules: Box::default(),
+            rules: Span { start: 0, end: 0 },
             on_value: self.value(&Value::Null, ValueType::Json, true),
             off_value: self.value(off_value, value_type, false),
             variants: None,
             guards: None,
-            key: key.into(),
-            variant_names: Box::default(),
+            key: place,
             impressions: false,
             needs: Needs::default(),
         }

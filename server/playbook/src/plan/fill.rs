@@ -77,6 +77,8 @@ pub(crate) fn fill(
         reason: reason.to_owned(),
         inputs,
         concurrency_key,
+        on_conflict: playbook.on_conflict,
+        report_to: playbook.report_to.clone(),
         deadline_ms: playbook.deadline_ms,
         on_deadline: playbook.on_deadline,
         drill: playbook.drill,

@@ -1,5 +1,5 @@
-//! `notify.slack`, `notify.discord`, `notify.pagerduty`, `notify.webhook`, `notify.email`: a message to the team's channels,
-//! through the outbox.
+//! `notify.slack`, `notify.discord`, `notify.teams`, `notify.pagerduty`, `notify.webhook`, `notify.email`: a message to the
+//! team's channels, through the outbox.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -29,6 +29,12 @@ pub const DISCORD: Kind = Kind {
     name: "notify.discord",
     about: "Posts to the team's Discord channels; it cannot be unsent.",
     channels: "discord",
+};
+/// `notify.teams`
+pub const TEAMS: Kind = Kind {
+    name: "notify.teams",
+    about: "Posts to the team's Microsoft Teams channels; it cannot be unsent.",
+    channels: "teams",
 };
 /// `notify.pagerduty`
 pub const PAGERDUTY: Kind = Kind {

@@ -39,6 +39,7 @@ impl StepKind for Kind {
             timeout_ms: fields.duration_or_none("timeout")?.unwrap_or(300_000),
             on_timeout: fields.word("on_timeout", &choices)?,
             message: fields.text_or_none("message", 500)?.unwrap_or_default(),
+            own: false,
         };
         let who = if approval.roles.is_empty() {
             "operators".into()

@@ -22,8 +22,8 @@ pub(super) struct Params {
 }
 
 /// Who can be told of an incident: the status page, the apps, subscribers and kinds of channels.
-const NOTIFIED: [&str; 8] =
-    ["page", "subscribers", "in_app", "email", "slack", "discord", "pagerduty", "webhook"];
+const NOTIFIED: [&str; 9] =
+    ["page", "subscribers", "in_app", "email", "slack", "discord", "teams", "pagerduty", "webhook"];
 
 /// Reads `template`, `vars` and `components`: what every incident step says.
 pub(super) fn text(fields: &Fields<'_>) -> Result<IncidentText, Fault> {

@@ -21,11 +21,12 @@ use crate::standing::Sight;
 /// Declares each kind's module and puts its `Kind` in the registry.
 macro_rules! kinds {
     ($($module:ident),* $(,)?) => {
-        $(mod $module;)*
+        $(pub(crate) mod $module;)*
         static KINDS: &[&dyn StepKind] = &[
             $(&$module::Kind,)*
             &announce::SLACK,
             &announce::DISCORD,
+            &announce::TEAMS,
             &announce::PAGERDUTY,
             &announce::WEBHOOK,
             &announce::EMAIL,
@@ -38,10 +39,12 @@ kinds! {
     flag_set,
     flag_kill,
     flag_rollout,
+    flag_archive,
     flag_restore,
     flag_snapshot_restore,
     flag_ack,
     approve,
+    pause,
     wait,
     incident_open,
     incident_update,
@@ -60,6 +63,7 @@ kinds! {
     backup_verify,
     backup_restore,
     session_revoke,
+    consistency_run,
     log,
 }
 

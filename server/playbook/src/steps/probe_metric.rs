@@ -106,7 +106,7 @@ impl StepKind for Kind {
             let left = give_up.saturating_sub(at.now()).max(1).cast_unsigned();
             let question = HttpQuestion {
                 method: "GET".to_owned(),
-                url: format!("{}/api/v1/query?query={}", params.url, encoded(&params.query)),
+                url: address(&params.url, &params.query),
                 timeout_ms: left.min(QUESTION_MS_MAX),
             };
             let seen = match at.world.http.ask(&question).await {
@@ -160,6 +160,28 @@ fn holds(word: &str, value: f64, wanted: f64) -> bool {
         "!=" => value != wanted,
         ">" => value > wanted,
         _ => value < wanted,
+    }
+}
+
+/// Where a query is asked.
+pub(crate) fn address(url: &str, query: &str) -> String {
+    format!("{}/api/v1/query?query={}", url.trim_end_matches('/'), encoded(query))
+}
+
+/// The one number that an answer gives; the error says why there is none.
+pub(crate) fn number(answer: &HttpAnswer, now: Millis) -> Result<f64, String> {
+    let any = Params {
+        url: String::new(),
+        query: String::new(),
+        expect: format!(">= {}", f64::MIN),
+        within_ms: 0,
+        max_age_ms: AGE_MS_MAX,
+    };
+    match judge(answer, &any, now) {
+        Seen::Good(values) => {
+            values.parse().map_err(|_| format!("one series is expected, and these are {values}"))
+        }
+        Seen::Not(why) | Seen::Refused(why) => Err(why),
     }
 }
 

@@ -91,6 +91,51 @@ async fn at_every_boundary(steps: &str, prepare: fn(&Fake), expected: Ending) {
     }
 }
 
+/// Every call takes effect and its answer is lost, one at a time: with steps that may be tried again, the end is that of the
+/// undisturbed run, and no flag is written twice.
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_lost_change_nothing() {
+    for (steps, ending) in
+        [(STEPS, Ending::Succeeded), (GROUPED, Ending::Succeeded), (STEPS, Ending::Compensated)]
+    {
+        let again: String = steps
+            .lines()
+            .map(|line| {
+                line.replacen(
+                    "id: ",
+                    "retry: {times: 2, backoff: 10ms}, id: ",
+                    usize::from(line.contains("- {id: ")),
+                )
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        let fake = || {
+            let fake = Fake::new(plan_with(SPEC, &again));
+            fake.with(|inner| {
+                inner.http_status = if ending == Ending::Succeeded { 200 } else { 500 }
+            });
+            fake
+        };
+        let calm = fake();
+        assert_eq!(calm.drive_to_end(&TestClock::new()).await, ending, "{:#?}", calm.phases());
+        let (operations, writes) = calm.with(|inner| (inner.operations, inner.writes.len()));
+        for number in 1..=operations {
+            let fake = fake();
+            fake.with(|inner| inner.faults = vec![Fault::TimeOutAfter(number)]);
+
+            assert_eq!(
+                fake.drive_to_end(&TestClock::new()).await,
+                ending,
+                "{number}: {:#?}",
+                fake.phases()
+            );
+
+            assert_eq!(world(&fake), world(&calm), "{number}");
+            assert_eq!(fake.with(|i| i.writes.len()), writes, "a flag was written twice: {number}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_dies_anywhere_ends_in_the_same_place() {
     at_every_boundary(STEPS, |_| {}, Ending::Succeeded).await;

@@ -59,9 +59,14 @@ fn typical_mistakes_are_named_with_place_and_way_out() {
             "7:30: spec.steps[0].log.message: `inputs.etta` is not defined here (did you mean `inputs.eta`?)",
         ),
         (
-            "concurrency: {key: k, on_conflict: queue}",
+            "concurrency: {key: k, on_conflict: queu}",
             "- {id: a, log: {message: m}}",
-            "5:38: spec.concurrency.on_conflict: `queue` is not run by this release (the only choice now is `reject`)",
+            "5:38: spec.concurrency.on_conflict: `queu` is not a choice here (did you mean `queue`?)",
+        ),
+        (
+            "always: [{report: {to: [incidents]}}]",
+            "- {id: a, log: {message: m}}",
+            "5:27: spec.always[0].report.to[0]: `incidents` is no place for a report: rollback_log or incident (did you mean `incident`?)",
         ),
         (
             "deadline: 5m",

@@ -31,6 +31,8 @@ pub enum Fault {
     DieBefore(u64),
     /// The node dies after the n-th operation took effect and before it hears so.
     DieAfter(u64),
+    /// The n-th operation takes effect, and its answer is lost.
+    TimeOutAfter(u64),
 }
 
 #[derive(Default)]
@@ -58,12 +60,13 @@ pub struct Inner {
     /// Keys of scripts that a data source has done, and what it did, in order.
     pub scripts: BTreeSet<String>,
     pub sql: Vec<String>,
-    /// Rows of the app's only table.
     pub rows: u64,
-    /// Sources by key.
     pub backups: BTreeMap<String, String>,
-    /// Open sessions of the app's users.
     pub sessions: u64,
+    pub archived: BTreeSet<String>,
+    /// Broken rows that a pack of checks finds, and runs of repairs by key: how many each healed, and whether it was taken back.
+    pub broken_rows: u64,
+    pub repairs: BTreeMap<String, (u64, bool)>,
     pub connected: u64,
     pub acked: u64,
     /// Operations so far: each commit and each effect is one.
@@ -105,6 +108,7 @@ impl Fake {
         World {
             journal: Arc::new(self.clone()),
             flags: Arc::new(self.clone()),
+            archive: Arc::new(self.clone()),
             convergence: Arc::new(self.clone()),
             incidents: Arc::new(self.clone()),
             notices: Arc::new(self.clone()),
@@ -113,6 +117,7 @@ impl Fake {
             preservation: Arc::new(self.clone()),
             backups: Arc::new(self.clone()),
             sessions: Arc::new(self.clone()),
+            consistency: Arc::new(self.clone()),
             clock: Arc::new(clock.clone()),
             progress: Arc::new(self.clone()),
         }
@@ -186,12 +191,15 @@ impl Fake {
                 inner.dead = true;
                 return Err(gone());
             }
+            if inner.faults.contains(&Fault::TimeOutAfter(number)) {
+                return Err(gone());
+            }
             done
         })
     }
 }
 
-fn push(inner: &mut Inner, row: NewEntry, epoch: u64) -> u64 {
+pub fn push(inner: &mut Inner, row: NewEntry, epoch: u64) -> u64 {
     let seq = inner.entries.len() as u64 + 1;
     inner.entries.push(Entry { seq, epoch, row });
     seq

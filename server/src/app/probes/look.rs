@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::outgoing::{Destination, destination, text_of};
 
 /// How much of an answer is searched for a text, in bytes.
-const BODY_BYTES_MAX: usize = 256 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
 /// What is kept of what was wrong, in characters.
 const SAID_MAX: usize = 300;
 
@@ -85,6 +85,7 @@ impl App {
                 is_form,
                 status,
                 text,
+                environment: _,
             } => {
                 let (name, password) = secret(credentials).await?;
                 let post = Post::of(*is_form, [(name_field, &name), (password_field, &password)]);
@@ -94,10 +95,13 @@ impl App {
                 };
                 self.ask(url, Some(post), within, is_well, text).await
             }
+            Check::LoginFlow { credentials, steps, environment: _ } => {
+                self.sign_in_by(credentials.as_ref(), steps, within).await
+            }
         }
     }
 
-    async fn allowed(&self, url: &str) -> Result<Destination, String> {
+    pub(super) async fn allowed(&self, url: &str) -> Result<Destination, String> {
         destination(url, &self.config.outgoing.networks).await.map_err(|error| error.to_string())
     }
 
@@ -155,14 +159,14 @@ fn first_of(row: &Map<String, Value>) -> String {
 }
 
 /// `name:password`; errors say where it is, never what.
-async fn secret(credentials: &Credentials) -> Result<(String, String), String> {
+pub(super) async fn secret(credentials: &Credentials) -> Result<(String, String), String> {
     let text = credentials.read().await.map_err(|error| error.to_string())?;
     let (name, password) =
         text.split_once(':').ok_or_else(|| format!("{credentials} holds no name:password"))?;
     Ok((name.to_owned(), password.to_owned()))
 }
 
-fn no_answer(error: reqwest::Error) -> String {
+pub(super) fn no_answer(error: reqwest::Error) -> String {
     let error = error.without_url();
     if error.is_timeout() {
         "no answer in time".to_owned()

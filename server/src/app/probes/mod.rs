@@ -1,5 +1,6 @@
 //! Probes: what looks at components on a schedule and moves them when it fails, or works, often enough in a row.
 
+mod flow;
 mod look;
 mod settings;
 
@@ -7,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 use switchback_core::model::Millis;
 use switchback_store::{ProbeDay, ProbeLease, ProbeResult, ProbeRow, ProbeRule, Role};
 use tokio::sync::Semaphore;
 
+pub use flow::FlowStep;
 pub use settings::{Check, ProbeSettings};
 
 use super::App;
@@ -33,6 +36,14 @@ const DAYS_MS: Millis = 400 * 86_400_000;
 const DAYS_SHOWN_MS: Millis = 89 * 86_400_000;
 /// Probes at most.
 const PROBES_MAX: usize = 500;
+
+/// Under this and its name a probe tells of its sign-ins.
+const SENDER: &str = "probe:";
+
+/// Whether auth events come from a probe, not from users.
+pub fn is_probe(source: &str) -> bool {
+    source.starts_with(SENDER)
+}
 
 /// A probe, for people.
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
@@ -100,6 +111,9 @@ impl App {
         if !wrong.is_empty() {
             return Err(AppError::Invalid(wrong));
         }
+        if let Some(environment) = settings.check.environment() {
+            self.get_environment(environment).await?;
+        }
         let known = self.store.list_probes().await?;
         if known.len() >= PROBES_MAX && !known.iter().any(|row| row.key == settings.name) {
             return Err(AppError::Refused(format!("there are {PROBES_MAX} probes already")));
@@ -161,9 +175,16 @@ impl App {
         Ok(())
     }
 
-    async fn look_and_keep(&self, row: &ProbeRow, lease: &ProbeLease) -> Result<(), AppError> {
+    async fn look_and_keep(
+        self: &Arc<Self>,
+        row: &ProbeRow,
+        lease: &ProbeLease,
+    ) -> Result<(), AppError> {
         let settings = settings_of(row)?;
         let result = self.look(&settings).await;
+        if let Some(environment) = settings.check.environment() {
+            self.tell_of_login(environment, &row.key, &result).await;
+        }
         let rule = ProbeRule {
             failures: settings.failures,
             successes: settings.successes,
@@ -181,6 +202,23 @@ impl App {
             self.announce(News::Status).await;
         }
         Ok(())
+    }
+
+    /// Says how a sign-in went among the logins of an environment. It is of no user: no guard counts it.
+    async fn tell_of_login(self: &Arc<Self>, environment: &str, probe: &str, found: &ProbeResult) {
+        let mut event = json!({
+            "id": format!("probe:{probe}:{}", found.at),
+            "type": if found.is_good { "login_success" } else { "login_failure" },
+            "at": found.at,
+            "latency_ms": found.took_ms,
+        });
+        if let Some(event) = event.as_object_mut().filter(|_| !found.is_good) {
+            event.insert("error".to_owned(), json!(found.said));
+        }
+        let source = format!("{SENDER}{probe}");
+        if let Err(error) = self.take_auth_events(environment, &source, vec![event]).await {
+            tracing::debug!(probe, error = %error, "how a probe signed in is not counted");
+        }
     }
 
     /// Forgets what is too old.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use switchback_source::Credentials;
 use switchback_store::ComponentStatus;
 
+use super::flow::{self, FlowStep};
 use crate::app::error::Wrong;
 
 /// The longest time that a look may take, in milliseconds.
@@ -90,6 +91,20 @@ pub enum Check {
         /// A text that the answer holds.
         #[serde(default)]
         text: String,
+        /// The environment whose logins tell of it, as auth events; empty: none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        environment: String,
+    },
+    /// Signs in by requests one after the other, with cookies and tokens carried over.
+    LoginFlow {
+        /// Where `name:password` is: `env:NAME` or `file:/absolute/path`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credentials: Option<Credentials>,
+        /// The requests.
+        steps: Vec<FlowStep>,
+        /// The environment whose logins tell of it, as auth events; empty: none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        environment: String,
     },
 }
 
@@ -156,6 +171,16 @@ impl ProbeSettings {
 }
 
 impl Check {
+    /// The environment whose auth events tell how a sign-in went.
+    pub fn environment(&self) -> Option<&str> {
+        match self {
+            Self::Login { environment, .. } | Self::LoginFlow { environment, .. } => {
+                Some(environment.as_str()).filter(|key| !key.is_empty())
+            }
+            _ => None,
+        }
+    }
+
     /// What cannot be looked at.
     fn faults(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
@@ -192,6 +217,10 @@ impl Check {
                     found.push(("check.address", "use host:port".to_owned()));
                 }
                 (&[], vec![address])
+            }
+            Self::LoginFlow { credentials, steps, .. } => {
+                found.extend(flow::faults(steps, credentials.is_some()));
+                (&[], Vec::new())
             }
             Self::Sql { source, query, text } => {
                 if source.is_empty() || query.trim().is_empty() {

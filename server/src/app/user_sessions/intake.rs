@@ -17,6 +17,7 @@ use switchback_watch::rollup::{Rollup, Vocabulary};
 use tokio::sync::{Notify, oneshot};
 
 use crate::app::error::AppError;
+use crate::app::watch::events::counts;
 use crate::app::{App, ids};
 
 /// Writes in one transaction at most.
@@ -443,18 +444,7 @@ impl App {
                 rollups.entry(environment).or_default().add(&event, words, now);
             }
         }
-        let counts = rollups.iter().flat_map(|(environment, rollup)| {
-            rollup.cells().into_iter().map(|(cell, n)| Count {
-                environment: (*environment).to_owned(),
-                width_s: cell.width_s,
-                dimension: cell.dimension,
-                at: cell.at,
-                kind: cell.kind.word().to_owned(),
-                value: cell.value,
-                n,
-            })
-        });
-        counts.collect()
+        counts(&rollups)
     }
 }
 

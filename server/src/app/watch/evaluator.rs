@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use switchback_core::model::Millis;
+use switchback_playbook::alerts::{Approve, Given};
 use switchback_store::{
     ActRow, AuthEventRow, CountFilter, GuardBeside, GuardRow, Role, StoreError,
 };
@@ -18,7 +19,7 @@ use switchback_watch::baseline::{Count, usual};
 use switchback_watch::guard::{Arrivals, Guard, GuardState, Reading, Standing, Verdict, observe};
 use switchback_watch::once::Once;
 
-use super::figures::{SILENT_MS, Window};
+use super::figures::{SILENT_MS, Window, tells_failures};
 use super::guards::{GuardSettings, TICK_MS, settings_of};
 use super::rules::LiveRules;
 use super::ticks::{Flags, Metric, Ticked, count, user_of};
@@ -26,6 +27,7 @@ use super::words::{act_word, kind_of};
 use crate::app::App;
 use crate::app::automation::Wish;
 use crate::app::error::AppError;
+use crate::app::probes::is_probe;
 use crate::app::who::Who;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -41,6 +43,8 @@ const SAVE_EVERY_MS: Millis = 30_000;
 const USUAL_EVERY_MS: Millis = 60_000;
 /// Users that are remembered for one guard, to tell new ones.
 const USERS_MAX: usize = 500_000;
+/// How long one person is waited for who is asked whether a playbook may start, in milliseconds.
+const ASK_MS: u64 = 3_600_000;
 const EVENTS_MAX: i64 = 200_000;
 /// How far back users who failed are remembered by a node that takes over, in milliseconds.
 const REMEMBERED_MS: Millis = 86_400_000;
@@ -170,7 +174,8 @@ impl App {
             let events = self.events_between(environment, (tick_from, tick_end)).await?;
             let ticked = Ticked::of(&events);
             let flags = ticked.by_flag();
-            let is_heard = !events.is_empty() || newest >= tick_end - SILENT_MS;
+            let is_heard = newest >= tick_end - SILENT_MS
+                || events.iter().any(|event| guards_hear(&event.source));
             let ids: Vec<String> = live
                 .guards
                 .values()
@@ -213,10 +218,11 @@ impl App {
         Ok(())
     }
 
-    /// When the last event of an environment arrived.
+    /// When the last event of an environment arrived from a sender that guards hear.
     async fn newest_event(&self, environment: &str) -> Result<Millis, StoreError> {
         let sources = self.store.list_auth_sources(environment).await?;
-        Ok(sources.iter().map(|source| source.last_at).max().unwrap_or(0))
+        let heard = sources.iter().filter(|source| guards_hear(&source.source));
+        Ok(heard.map(|source| source.last_at).max().unwrap_or(0))
     }
 
     /// What arrived from a moment until before another.
@@ -349,7 +355,8 @@ impl App {
                 "acted".clone_into(&mut row.phase);
             }
             Act::RunPlaybook { name, approval } => {
-                done = Some(self.run_for_guard(&row, name, *approval, &reason).await?);
+                let ask = approval.then_some(ASK_MS);
+                done = Some(self.run_for_guard(&row, name, ask, &reason, BTreeMap::new()).await?);
                 "acted".clone_into(&mut row.phase);
             }
             Act::Freeze => {
@@ -359,6 +366,11 @@ impl App {
                 );
             }
             Act::Nothing | Act::Warn | Act::Hold => {}
+        }
+        if matches!(next.act, Act::PutBack | Act::RunPlaybook { .. }) {
+            let started = self.run_who_waits_for(&row, &next.act, &reason).await?;
+            done =
+                done.map(|done| started.into_iter().fold(done, |all, one| format!("{all} {one}")));
         }
         if let Some(done) = &done {
             beside.act = Some(ActRow {
@@ -411,22 +423,55 @@ impl App {
         Ok(next_action(&watched.guard, verdict, &around, now))
     }
 
+    /// Playbooks whose triggers name the flag, beside the one that the guard itself runs.
+    async fn run_who_waits_for(
+        self: &Arc<Self>,
+        row: &GuardRow,
+        act: &Act,
+        reason: &str,
+    ) -> Result<Vec<String>, AppError> {
+        let own = match act {
+            Act::RunPlaybook { name, .. } => Some(name.as_str()),
+            _ => None,
+        };
+        let catalogue = self.catalogue.load_full();
+        let mut said = Vec::new();
+        for (name, known) in
+            catalogue.playbooks.iter().filter(|(name, _)| Some(name.as_str()) != own)
+        {
+            let wanted = known.triggers.guards.iter();
+            let wanted =
+                wanted.filter(|one| one.flag == row.flag && one.environment == row.environment);
+            for trigger in wanted {
+                let ask = (trigger.approve == Approve::OneClick).then_some(trigger.wait_ms);
+                let given = trigger.inputs.iter().map(|(name, given)| match given {
+                    Given::Value(value) => (name.clone(), value.clone()),
+                    Given::Pointer(text) => (name.clone(), json!(text)), // there is nothing to point into
+                });
+                said.push(self.run_for_guard(row, name, ask, reason, given.collect()).await?);
+            }
+        }
+        Ok(said)
+    }
+
     async fn run_for_guard(
         self: &Arc<Self>,
         row: &GuardRow,
         name: &str,
-        approval: bool,
+        ask_ms: Option<u64>,
         reason: &str,
+        given: BTreeMap<String, serde_json::Value>,
     ) -> Result<String, AppError> {
+        let mut inputs = BTreeMap::from([("reason".to_owned(), json!(reason))]);
+        inputs.extend(given);
         let wish = Wish {
             playbook: name.to_owned(),
             environment: row.environment.clone(),
             trigger: "alert",
             by: format!("guard:{}", row.id),
             reason: reason.to_owned(),
-            inputs: BTreeMap::from([("reason".to_owned(), json!(reason))]),
-            ask: approval
-                .then(|| (format!("A guard of `{}` asks to run this.", row.flag), 3_600_000)),
+            inputs,
+            ask: ask_ms.map(|ms| (format!("A guard of `{}` asks to run this.", row.flag), ms)),
             noted: json!({"guard": row.id, "flag": row.flag}),
             once: Some(switchback_store::Once {
                 actor: format!("guard:{}", row.id),
@@ -486,4 +531,9 @@ fn point(verdict: &Verdict) -> serde_json::Value {
         "evidence": verdict.evidence, "bound": verdict.bound, "standing": verdict.standing.word(),
         "treated": verdict.treated, "control": verdict.control, "ratio": verdict.ratio,
     })
+}
+
+/// Whether a sender says anything to guards: it tells of users, and would tell of what does not work for them.
+fn guards_hear(source: &str) -> bool {
+    tells_failures(source) && !is_probe(source)
 }

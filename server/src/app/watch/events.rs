@@ -3,7 +3,7 @@
 //! Senders wait until their events are in the database, and many senders share one transaction, so that a thousand
 //! small batches cost little more than a large one. What does not fit in memory is refused at once, to be sent again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -29,7 +29,7 @@ const UNANSWERED_MAX: usize = 256;
 /// Events of one transaction: more would make a reader of PostgreSQL's roll-ups wait.
 const GROUP_MAX: usize = 10_000;
 /// Refusals that are told one by one; the rest is a number.
-const TOLD_MAX: usize = 100;
+pub(super) const TOLD_MAX: usize = 100;
 
 /// What became of a batch of events.
 #[derive(Clone, Debug, Default, Serialize, schemars::JsonSchema)]
@@ -38,8 +38,13 @@ pub struct EventsTaken {
     pub taken: u64,
     /// Events that had been sent before; nothing to do.
     pub duplicates: u64,
+    /// Events of another system that are known and say nothing of logins.
+    pub ignored: u64,
     /// Events that cannot be taken; sending them again does not help.
     pub refused: u64,
+    /// Names of another system that this release does not know, and how often each came; refused.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unknown: BTreeMap<String, u64>,
     /// The first hundred of those, and what is wrong with each.
     pub refusals: Vec<Refusal>,
 }
@@ -52,7 +57,7 @@ pub struct Refusal {
     /// Its id, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// `invalid`, `in_future`, `too_old`.
+    /// `invalid`, `in_future`, `too_old`, `unknown_event`.
     pub code: String,
     /// What is wrong, where, and what is allowed.
     pub detail: String,
@@ -112,12 +117,23 @@ impl App {
         source: &str,
         values: Vec<Value>,
     ) -> Result<EventsTaken, AppError> {
+        let before = Before { source: source.to_owned(), refused: (0, None) };
+        if values.is_empty() {
+            return Ok(EventsTaken::default());
+        }
+        self.take_batch(environment, before, values).await
+    }
+
+    /// Takes what is left of a batch after some of it was refused.
+    pub(super) async fn take_batch(
+        self: &Arc<Self>,
+        environment: &str,
+        before: Before,
+        values: Vec<Value>,
+    ) -> Result<EventsTaken, AppError> {
         if values.len() > BATCH_MAX {
             let message = format!("{} events; at most {BATCH_MAX} in one batch", values.len());
             return Err(AppError::invalid("events", message));
-        }
-        if values.is_empty() {
-            return Ok(EventsTaken::default());
         }
         let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.intake.room).try_acquire_many_owned(count) else {
@@ -126,9 +142,8 @@ impl App {
         };
         self.note_flags(environment).await?;
         let (app, place) = (Arc::clone(self), environment.to_owned());
-        let source = source.to_owned();
         // Reading, hashing and evaluating thousands of events takes milliseconds: not on a thread that serves others.
-        let read = move || app.read_auth_events(&place, source, &values);
+        let read = move || app.read_auth_events(&place, before, &values);
         let (mut answer, read) = if count > 200 {
             tokio::task::spawn_blocking(read)
                 .await
@@ -199,13 +214,14 @@ impl App {
     fn read_auth_events(
         &self,
         environment: &str,
-        source: String,
+        before: Before,
         values: &[Value],
     ) -> (EventsTaken, Read) {
         let now = self.clock.now();
         let mut answer = EventsTaken::default();
-        let mut read =
-            Read { source, events: Vec::new(), rows: Vec::new(), refused: (0, None), at: now };
+        let Before { source, refused } = before;
+        let refused_before = refused.0;
+        let mut read = Read { source, events: Vec::new(), rows: Vec::new(), refused, at: now };
         let mut seen = HashSet::new();
         let mut last: Option<(Millis, Option<Arc<Split>>)> = None;
         for (index, value) in values.iter().enumerate() {
@@ -213,8 +229,8 @@ impl App {
                 Ok(event) => event,
                 Err(refused) => {
                     answer.refused += 1;
-                    read.refused =
-                        (answer.refused, Some(format!("{}: {}", refused.code, refused.detail)));
+                    let why = format!("{}: {}", refused.code, refused.detail);
+                    read.refused = (refused_before + answer.refused, Some(why));
                     if answer.refusals.len() < TOLD_MAX {
                         answer.refusals.push(refused.into());
                     }
@@ -321,7 +337,7 @@ impl App {
         fresh: &mut dyn Iterator<Item = (usize, usize)>,
         now: Millis,
     ) -> Vec<Count> {
-        let mut rollups: HashMap<&str, Rollup> = HashMap::new();
+        let mut rollups: BTreeMap<&str, Rollup> = BTreeMap::new();
         let mut words = self.intake.words.lock().unwrap_or_else(PoisonError::into_inner);
         for (job, event) in fresh {
             let Some(job) = group.get(job) else { continue };
@@ -361,6 +377,12 @@ impl App {
     }
 }
 
+/// Who sends a batch, and what of it was refused before it was read: how much, and why the last of it.
+pub(super) struct Before {
+    pub source: String,
+    pub refused: (u64, Option<String>),
+}
+
 struct Read {
     source: String,
     events: Vec<Event>,
@@ -369,12 +391,10 @@ struct Read {
     at: Millis,
 }
 
-/// The counts of environments, in one order.
-pub(in crate::app) fn counts(rollups: &HashMap<&str, Rollup>) -> Vec<Count> {
+/// The counts of environments, in one order, so that two nodes never wait for each other.
+pub(in crate::app) fn counts(rollups: &BTreeMap<&str, Rollup>) -> Vec<Count> {
     let mut all: Vec<Count> = Vec::new();
-    let mut environments: Vec<_> = rollups.iter().collect();
-    environments.sort_unstable_by_key(|(name, _)| **name);
-    for (environment, rollup) in environments {
+    for (environment, rollup) in rollups {
         all.extend(rollup.cells().into_iter().map(|(cell, n)| Count {
             environment: (*environment).to_owned(),
             width_s: cell.width_s,

@@ -22,6 +22,17 @@ pub const KEPT_MS: [Millis; 4] = [6 * 3_600_000, 3 * 86_400_000, 90 * 86_400_000
 /// How long a sender may be silent before its figures count as missing, in milliseconds.
 pub const SILENT_MS: Millis = 120_000;
 
+/// Whether a sender would tell of what did not work. Supabase's audit table knows only what did.
+pub fn tells_failures(source: &str) -> bool {
+    !source.starts_with("supabase:") && !source.ends_with("/supabase-audit")
+}
+
+/// When a sender was heard last who would tell of what did not work; none: there is no such sender.
+pub fn failures_heard_at(sources: &[SourceRow]) -> Option<Millis> {
+    let told = sources.iter().filter(|source| tells_failures(&source.source));
+    told.map(|source| source.last_at).max()
+}
+
 /// From a moment until before another, in UTC milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -49,6 +60,11 @@ impl Rate {
         #[expect(clippy::cast_precision_loss, reason = "counts of events stay below 2^52")]
         let failure = (all > 0).then(|| bad as f64 / all as f64);
         Self { good, bad, failure }
+    }
+
+    /// Without a share when nobody would have told of failures: nought is not known then.
+    fn told(self, is_told: bool) -> Self {
+        Self { failure: self.failure.filter(|_| is_told), ..self }
     }
 
     /// All attempts.
@@ -95,6 +111,8 @@ pub struct Summary {
     pub until: Millis,
     /// Whether anybody reports. Without a report nothing is known: noughts are not noughts.
     pub is_reported: bool,
+    /// Whether anybody reports who would tell of failures. Without, no share of failures is known.
+    pub tells_failures: bool,
     /// Logins.
     pub logins: Rate,
     /// Token renewals.
@@ -208,7 +226,10 @@ impl App {
             latencies.remove(kind.word()).as_ref().map(Latency::from).unwrap_or_default()
         };
         let count = |kind: EventKind| by_kind.get(kind.word()).copied().unwrap_or(0);
-        let rate = |good, bad| Rate::new(count(good), count(bad));
+        let sources = self.store.list_auth_sources(environment).await?;
+        let since = window.from - SILENT_MS;
+        let tells_failures = failures_heard_at(&sources).is_some_and(|at| at >= since);
+        let rate = |good, bad| Rate::new(count(good), count(bad)).told(tells_failures);
         let mut errors: Vec<(String, u64)> = self
             .store
             .sum_auth_counts(&CountFilter { dimension: "error", ..filter.clone() })
@@ -221,17 +242,19 @@ impl App {
         let mut flags = BTreeMap::new();
         for flag in self.store.list_counted_flags(environment).await? {
             let dimension = Dimension::Flag(flag.clone()).name();
-            let shares =
-                self.shares(&CountFilter { dimension: &dimension, ..filter.clone() }).await?;
+            let filter = CountFilter { dimension: &dimension, ..filter.clone() };
+            let shares = self.shares(&filter, tells_failures).await?;
             if !shares.is_empty() {
                 flags.insert(flag, shares);
             }
         }
-        let sources = self.store.list_auth_sources(environment).await?;
+        let platforms = CountFilter { dimension: "platform", ..filter.clone() };
+        let versions = CountFilter { dimension: "version", ..filter.clone() };
         Ok(Summary {
             from: window.from,
             until: window.until,
-            is_reported: sources.iter().any(|one| one.last_at >= window.from - SILENT_MS),
+            is_reported: sources.iter().any(|one| one.last_at >= since),
+            tells_failures,
             logins: rate(EventKind::LoginSuccess, EventKind::LoginFailure),
             refreshes: rate(EventKind::TokenRefresh, EventKind::TokenRefreshFailure),
             signups: rate(EventKind::Signup, EventKind::SignupFailure),
@@ -241,10 +264,8 @@ impl App {
             check_ms: latency(EventKind::TokenCheck),
             rls_violations: count(EventKind::RlsViolation),
             errors,
-            platforms: self
-                .shares(&CountFilter { dimension: "platform", ..filter.clone() })
-                .await?,
-            versions: self.shares(&CountFilter { dimension: "version", ..filter.clone() }).await?,
+            platforms: self.shares(&platforms, tells_failures).await?,
+            versions: self.shares(&versions, tells_failures).await?,
             flags,
             sources,
             by_kind,
@@ -271,7 +292,11 @@ impl App {
     }
 
     /// Logins by value, the most frequent first.
-    async fn shares(&self, filter: &CountFilter<'_>) -> Result<Vec<Share>, AppError> {
+    async fn shares(
+        &self,
+        filter: &CountFilter<'_>,
+        is_told: bool,
+    ) -> Result<Vec<Share>, AppError> {
         let mut all: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for (kind, value, n) in self.store.sum_auth_counts(filter).await? {
             match EventKind::of(&kind) {
@@ -280,7 +305,8 @@ impl App {
                 _ => {}
             }
         }
-        let share = |(value, (good, bad))| Share { value, logins: Rate::new(good, bad) };
+        let share =
+            |(value, (good, bad))| Share { value, logins: Rate::new(good, bad).told(is_told) };
         let mut shares: Vec<Share> = all.into_iter().map(share).collect();
         shares.sort_by_key(|share| std::cmp::Reverse(share.logins.attempts()));
         Ok(shares)

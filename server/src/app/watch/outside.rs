@@ -1,12 +1,14 @@
 //! Values that others know, for rules: asked for beside the watch's loop, never in it. What does not answer in time is no data.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 use switchback_core::model::Millis;
+use switchback_store::ImpactRow;
 use switchback_watch::alert::Reading;
+use switchback_watch::impact::{Kind, Sample};
 use switchback_watch::rule::{Origin, Outside};
 
 use crate::app::App;
@@ -21,6 +23,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Samples older than this are no data, in milliseconds.
 const SAMPLE_AGE_MS_MAX: f64 = 60_000.0;
 const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Figures of apps that one value is made of.
+const SAMPLES_MAX: i64 = 20_000;
 /// Values that are remembered; rules are fewer.
 const ANSWERS_MAX: usize = 1_000;
 
@@ -40,10 +44,12 @@ impl App {
     pub(super) fn outside_value(
         self: &Arc<Self>,
         answers: &Answers,
+        environment: &str,
         wanted: &Outside,
         now: Millis,
     ) -> Reading {
-        let key = format!("{:?}\n{}\n{}", wanted.origin, wanted.query, wanted.is_below);
+        let key =
+            format!("{environment}\n{:?}\n{}\n{}", wanted.origin, wanted.query, wanted.is_below);
         let mut all = answers.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= ANSWERS_MAX && !all.contains_key(&key) {
             all.clear();
@@ -53,8 +59,10 @@ impl App {
         if is_due && !answer.is_asking {
             (answer.asked_at, answer.is_asking) = (Some(now), true);
             let (app, answers, wanted) = (Arc::clone(self), answers.clone(), wanted.clone());
+            let environment = environment.to_owned();
             tokio::spawn(async move {
-                let found = tokio::time::timeout(WITHIN, app.ask_outside(&wanted)).await;
+                let asked = app.ask_outside(&environment, &wanted);
+                let found = tokio::time::timeout(WITHIN, asked).await;
                 let found = found.unwrap_or_else(|_| Err("no answer: not in time".to_owned()));
                 let found = found
                     .inspect_err(|why| tracing::debug!("a rule's value is not known: {why}"))
@@ -73,8 +81,18 @@ impl App {
         }
     }
 
-    async fn ask_outside(&self, wanted: &Outside) -> Result<f64, String> {
+    async fn ask_outside(&self, environment: &str, wanted: &Outside) -> Result<f64, String> {
         match &wanted.origin {
+            Origin::Impact(impact) => {
+                let since = impact.since(self.clock.now());
+                let own = self.impact_samples(environment, &impact.name, since).await?;
+                let per = match &impact.per {
+                    Some(name) => self.impact_samples(environment, name, since).await?,
+                    None => Vec::new(),
+                };
+                let value = impact.value(&own, &per, wanted.is_below);
+                value.ok_or_else(|| "no app reported it within the window".to_owned())
+            }
             Origin::Source(name) => {
                 let source = self.source(name).await.map_err(|error| error.to_string())?;
                 let rows = source.query(&wanted.query, &[]).await;
@@ -114,6 +132,37 @@ impl App {
             }
         }
     }
+}
+
+impl App {
+    /// What apps reported under a name since a moment.
+    async fn impact_samples(
+        &self,
+        environment: &str,
+        name: &str,
+        since: Millis,
+    ) -> Result<Vec<Sample>, String> {
+        let rows = self.store.list_impact(environment, name, since, SAMPLES_MAX).await;
+        let rows = rows.map_err(|error| error.to_string())?;
+        if rows.len() as i64 == SAMPLES_MAX {
+            return Err(format!("over {SAMPLES_MAX} figures in the window"));
+        }
+        Ok(rows.into_iter().filter_map(sample).collect())
+    }
+}
+
+/// A figure as it is kept; none for the buckets of a histogram, whose sum has a row of its own.
+fn sample(row: ImpactRow) -> Option<Sample> {
+    let kind = match row.kind.as_str() {
+        "counter" => Kind::Counter,
+        "gauge" => Kind::Gauge,
+        "histogram" if row.le.is_empty() => Kind::Histogram,
+        _ => return None,
+    };
+    let mut labels: BTreeMap<String, String> = serde_json::from_str(&row.labels).ok()?;
+    labels.insert("app".to_owned(), row.app);
+    let (sum, count) = (row.sum_micros as f64 / 1_000_000.0, row.count as f64);
+    Some(Sample { kind, labels, minute: row.minute, sum, count })
 }
 
 fn number(value: &Value) -> Option<f64> {

@@ -54,6 +54,8 @@ pub(super) struct Place<'a> {
     pub end: Millis,
     /// When somebody reported last; none: nobody ever did.
     pub heard_at: Option<Millis>,
+    /// When somebody reported last who would tell of failures.
+    pub failures_heard_at: Option<Millis>,
     /// Every component.
     pub components: &'a [Component],
 }
@@ -95,7 +97,11 @@ impl App {
             return self.odd_sessions(usuals, place, wanted).await;
         }
         if let Condition::Value(wanted) = when {
-            return Ok(self.outside_value(&usuals.outside, wanted, place.end));
+            let Place { environment, end, .. } = place;
+            return Ok(self.outside_value(&usuals.outside, environment, wanted, end));
+        }
+        if let Condition::Consistency(wanted) = when {
+            return self.consistency_reading(wanted, place.end).await;
         }
         if let Condition::ComponentDown { component } = when {
             let found = place.components.iter().find(|one| one.key == *component);
@@ -110,7 +116,12 @@ impl App {
             return self.silence(place, *of, *for_ms).await;
         }
         let patience = when.window_ms().clamp(SILENT_MS, HOUR_MS);
-        if heard_at < place.end - patience {
+        let is_of_failures = matches!(
+            when,
+            Condition::FailureRate { .. } | Condition::BurnRate { .. } | Condition::Baseline { .. }
+        );
+        let heard_at = if is_of_failures { place.failures_heard_at } else { Some(heard_at) };
+        if heard_at.is_none_or(|at| at < place.end - patience) {
             return Ok(Reading::NoData);
         }
         let end = place.end;
@@ -157,6 +168,7 @@ impl App {
             Condition::Absence { .. }
             | Condition::Sessions(_)
             | Condition::Value(_)
+            | Condition::Consistency(_)
             | Condition::ComponentDown { .. } => Reading::NoData,
         })
     }
@@ -276,6 +288,14 @@ impl App {
         }
         let open = self.store.sum_open_sessions(place.environment).await?;
         let found = match wanted {
+            Sessions::Pace { window_ms, .. } => {
+                let since = place.end - window_ms;
+                match self.store.most_places_of_a_user(place.environment, since).await? {
+                    Some(most) => Reading::Value(most as f64),
+                    None if open == 0 => Reading::NoData,
+                    None => Reading::Value(0.0),
+                }
+            }
             _ if open == 0 => Reading::NoData,
             Sessions::IdleShare { min_sessions, .. } if open < *min_sessions => Reading::Few,
             Sessions::IdleShare { .. } => {

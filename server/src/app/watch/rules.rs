@@ -15,6 +15,7 @@ use switchback_store::{
 use switchback_watch::alert::{Change, Due, Phase, Reading, State, due};
 use switchback_watch::rule::Rule;
 
+use super::figures::failures_heard_at;
 use super::readings::{Place, Usuals};
 use super::rulebook::KnownRule;
 use super::telling::{News, Said};
@@ -124,6 +125,7 @@ impl App {
             environment,
             end,
             heard_at: sources.iter().map(|source| source.last_at).max(),
+            failures_heard_at: failures_heard_at(&sources),
             components: &around.components,
         };
         let mut looked = Vec::new();

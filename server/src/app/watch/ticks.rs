@@ -12,6 +12,8 @@ use switchback_watch::event::EventKind;
 use switchback_watch::grid::Tick;
 use switchback_watch::once::Once;
 
+use crate::app::probes::is_probe;
+
 /// What can go well or badly for a user.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
@@ -82,7 +84,7 @@ impl Ticked {
     /// Reads what arrived in a tick.
     pub fn of(events: &[AuthEventRow]) -> Self {
         let mut ticked = Self { variants: Vec::new(), attempts: Vec::new() };
-        for event in events {
+        for event in events.iter().filter(|event| !is_probe(&event.source)) {
             let Some((metric, failed)) = attempt(&event.kind) else { continue };
             let Some(variants) = &event.variants else { continue };
             let Ok(variants) = serde_json::from_str(variants) else { continue };
@@ -189,6 +191,15 @@ mod tests {
             variants: Some(format!(r#"{{"new_login":"{variant}"}}"#)),
             source: "test".to_owned(),
         }
+    }
+
+    #[test]
+    fn a_probe_is_no_user() {
+        let mut probe = event(0, "login_failure", "ada", "on");
+        probe.source = "probe:shop".to_owned();
+        let ticked = Ticked::of(&[probe]);
+        let tick = ticked.by_flag().tick("new_login", "on", Metric::Login, &mut Once::default());
+        assert_eq!(tick, Tick::default());
     }
 
     #[test]

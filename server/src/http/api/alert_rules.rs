@@ -9,6 +9,7 @@ use switchback_store::{AlertRow, Silence};
 use crate::app::AppError;
 use crate::app::watch::alerts::{RuleStanding, SilenceDraft};
 use crate::app::watch::rulebook::{KnownRule, RuleProblem};
+use crate::app::watch::trial::Trial;
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::endpoint::Endpoint;
@@ -27,6 +28,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         put "/api/v1/alert-rules/{rule}" put_alert_rule "Keep a new version of an alert rule." body RuleBody => RuleText;
         delete "/api/v1/alert-rules/{rule}" reset_alert_rule "Remove what was written here; a shipped rule of the same name counts again.";
         post "/api/v1/alert-rules/check" check_alert_rule "What is wrong with an alert rule's text; nothing is kept." body CheckBody => Vec<RuleProblem>;
+        post "/api/v1/environments/{environment}/alert-rules/trial" try_alert_rule
+            "When a rule would have fired over the last days, by the counts that are kept; nobody is told." body TrialBody => Trial;
         get "/api/v1/silences" list_silences "Silences that hold, or will." => Vec<Silence>;
         post "/api/v1/silences" create_silence "Make some alerts quiet for a time." body SilenceDraft => Silence;
         delete "/api/v1/silences/{silence}" end_silence "End a silence.";
@@ -63,6 +66,15 @@ struct RuleBody {
 struct CheckBody {
     /// The rule, in YAML.
     source: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TrialBody {
+    /// The rule, in YAML.
+    source: String,
+    /// How many days back, 1 to 30; 3 when not given. Up to 3 by the minute, beyond that by ten.
+    days: Option<i64>,
 }
 
 /// A rule's text.
@@ -157,6 +169,16 @@ async fn check_alert_rule(
     body: Json<CheckBody>,
 ) -> Answer<Vec<RuleProblem>> {
     Ok(Json(app.check_alert_rule(&caller.0, &body.source).await?))
+}
+
+async fn try_alert_rule(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<TrialBody>,
+) -> Answer<Trial> {
+    let days = body.days.unwrap_or(3);
+    Ok(Json(app.try_alert_rule(&caller.0, &path, &body.source, days).await?))
 }
 
 async fn list_silences(app: Data<State>, caller: Caller) -> Answer<Vec<Silence>> {

@@ -4,12 +4,14 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path, Query};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use switchback_store::{AuthEventRow, SourceRow};
+use switchback_watch::foreign::Format;
 
 use crate::app::AppError;
 use crate::app::watch::EventsTaken;
 use crate::app::watch::figures::{Series, SeriesWish, Summary};
+use crate::app::watch::pollers::PollerView;
 use crate::app::watch::suspects::Suspect;
 use crate::http::State;
 use crate::http::auth::{Caller, Reporter};
@@ -21,11 +23,13 @@ type Answer<T> = Result<Json<T>, AppError>;
 pub fn endpoints() -> Vec<Endpoint> {
     crate::http::endpoint::endpoints! {"Watch":
         post "/api/v1/auth-events" post_auth_events
-            "Report what happened to users' logins: up to 5,000 events, each kept once by its id. Takes an events token or a server token; gzip is read." body EventsBody => EventsTaken;
+            "Report what happened to users' logins: up to 5,000 events, each kept once by its id. Takes an events token or a server token; gzip is read." body EventsBody, query TakeQuery => EventsTaken;
         get "/api/v1/environments/{environment}/auth-events" list_auth_events
             "Events of one user, or the latest of all; the newest first.", query EventsQuery => Vec<AuthEventRow>;
         get "/api/v1/environments/{environment}/auth-sources" list_auth_sources
             "Who sends auth events, when each did last, and what could not be taken." => Vec<SourceRow>;
+        get "/api/v1/environments/{environment}/auth-pollers" list_auth_pollers
+            "Databases whose auth tables are read, how far, and what is wrong with them." => Vec<PollerView>;
         get "/api/v1/environments/{environment}/auth-summary" get_auth_summary
             "Rates, latencies and shares of a window.", query WindowQuery => Summary;
         get "/api/v1/environments/{environment}/auth-series" get_auth_series
@@ -37,12 +41,19 @@ pub fn endpoints() -> Vec<Endpoint> {
     }
 }
 
-/// A batch: the events, alone or under `events`.
+/// A batch: the events, alone or under `events`; or one event of another system, as it sends it.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum EventsBody {
     Named { events: Vec<Value> },
     Bare(Vec<Value>),
+    One(Map<String, Value>),
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct TakeQuery {
+    /// Whose words and shape the events have: `kratos`, `keycloak`, `rauthy`, `supabase`; ours when not given.
+    format: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -109,12 +120,29 @@ async fn note_deploy(
 async fn post_auth_events(
     app: Data<State>,
     reporter: Reporter,
+    query: Query<TakeQuery>,
     body: Json<EventsBody>,
 ) -> Answer<EventsTaken> {
+    let token = reporter.0;
+    if let Some(word) = &query.format {
+        let format = Format::of(word).ok_or_else(|| {
+            let all = Format::ALL.map(Format::word).join("`, `");
+            AppError::invalid("format", format!("`{word}` is not known; there are `{all}`"))
+        })?;
+        let events = match body.into_inner() {
+            EventsBody::Named { events } | EventsBody::Bare(events) => events,
+            EventsBody::One(event) => vec![Value::Object(event)],
+        };
+        let taken = app.take_foreign_events(&token.environment, &token.name, format, events);
+        return Ok(Json(taken.await?));
+    }
     let events = match body.into_inner() {
         EventsBody::Named { events } | EventsBody::Bare(events) => events,
+        EventsBody::One(_) => {
+            let message = "send a list of events, or {\"events\": [...]}";
+            return Err(AppError::invalid("events", message));
+        }
     };
-    let token = reporter.0;
     let source = format!("token:{}", token.name);
     Ok(Json(app.take_auth_events(&token.environment, &source, events).await?))
 }
@@ -138,6 +166,14 @@ async fn list_auth_sources(
     path: Path<String>,
 ) -> Answer<Vec<SourceRow>> {
     Ok(Json(app.list_auth_sources(&caller.0, &path).await?))
+}
+
+async fn list_auth_pollers(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+) -> Answer<Vec<PollerView>> {
+    Ok(Json(app.list_auth_pollers(&caller.0, &path).await?))
 }
 
 async fn get_auth_summary(

@@ -28,7 +28,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         get "/api/v1/channels/{channel}" get_channel "One channel." => Channel;
         put "/api/v1/channels/{channel}" put_channel "Set up a channel, or change it." body ChannelSettings => Channel;
         delete "/api/v1/channels/{channel}" delete_channel "Remove a channel; what waits for it is given up.";
-        post "/api/v1/channels/{channel}/test" test_channel "Send a channel a test message." => TestAnswer;
+        post "/api/v1/channels/{channel}/test" test_channel "Send a channel a test message; a status page elsewhere is only read." => TestAnswer;
         get "/api/v1/messages" list_messages "What was sent to whom, newest first.", query MessageQuery => Page<DeliveryRow>;
         get "/api/v1/messages/counts" count_messages "How many messages stand where, by channel." => Vec<DeliveryCount>;
         post "/api/v1/messages/{message}/resend" resend_message "Send a message again that was given up.";

@@ -25,7 +25,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         get "/api/v1/environments/{environment}/flags" list_flags "Flags, filtered and sorted.", query ListQuery => Page<FlagRow>;
         post "/api/v1/flags" create_flag "Make a flag in every environment." body CreateBody => FlagRecord;
         patch "/api/v1/flags/{flag}" describe_flag "Change what people read about a flag." body DescribeBody => FlagRecord;
-        delete "/api/v1/flags/{flag}" archive_flag "Archive a flag everywhere; its key is never used again.", query ReasonQuery;
+        delete "/api/v1/flags/{flag}" archive_flag "Archive a flag everywhere; its key is never used for another.", query ReasonQuery;
+        post "/api/v1/flags/{flag}/unarchive" unarchive_flag "Bring an archived flag back, in every environment as it was there." body ReasonBody;
         get "/api/v1/environments/{environment}/flags/{flag}" get_flag "One flag." => FlagRow;
         put "/api/v1/environments/{environment}/flags/{flag}/state" set_flag_state
             "Replace a flag's rules and settings. Name the flag's revision that you saw." body StateBody => Changed;
@@ -104,6 +105,14 @@ struct DescribeBody {
 
 #[derive(Deserialize, JsonSchema)]
 struct ReasonQuery {
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReasonBody {
+    /// Why.
     #[serde(default)]
     reason: String,
 }
@@ -192,6 +201,16 @@ async fn archive_flag(
     query: Query<ReasonQuery>,
 ) -> Result<HttpResponse, AppError> {
     app.archive_flag(&caller.0, &path, &query.reason).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn unarchive_flag(
+    app: Data<State>,
+    caller: Caller,
+    path: Path<String>,
+    body: Json<ReasonBody>,
+) -> Result<HttpResponse, AppError> {
+    app.unarchive_flag(&caller.0, &path, &body.reason).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

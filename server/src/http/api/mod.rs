@@ -7,6 +7,7 @@ mod auth_events;
 mod automation;
 pub mod backups;
 mod channels;
+mod checks;
 mod components;
 mod drills;
 pub mod environments;
@@ -48,6 +49,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         probes::endpoints(),
         subscribers::endpoints(),
         channels::endpoints(),
+        checks::endpoints(),
         user_sessions::endpoints(),
         log::endpoints(),
         sources::endpoints(),

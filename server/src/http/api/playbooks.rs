@@ -94,6 +94,11 @@ pub(super) struct RunSummary {
     trigger: String,
     plan_sha256: String,
     created_at: i64,
+    /// When its time began to count: when it was asked for, or when its turn came.
+    begins_at: i64,
+    /// The key that it waits for while another run has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued_for: Option<String>,
     deadline_at: i64,
     finished_at: Option<i64>,
     /// The run that it takes back.
@@ -117,6 +122,8 @@ impl From<RunRow> for RunSummary {
             trigger: run.trigger,
             plan_sha256: run.plan_sha256,
             created_at: run.created_at,
+            begins_at: run.begins_at,
+            queued_for: run.queued_for,
             deadline_at: run.deadline_at,
             finished_at: run.finished_at,
             undoes: run.undoes,

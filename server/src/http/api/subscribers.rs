@@ -28,7 +28,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 #[derive(Deserialize, JsonSchema)]
 struct ListQuery {
-    /// `pending`, `active`, `quarantined` or `unsubscribed`.
+    /// `pending`, `active`, `quarantined`, `unsubscribed` or `ended`.
     state: Option<SubscriberState>,
     /// Of one incident.
     incident: Option<String>,

@@ -89,8 +89,7 @@ pub fn routes(config: &mut web::ServiceConfig, app: &Arc<App>) {
 async fn api_caller(app: &App, key: &str) -> Result<Who, AppError> {
     let token = app.authenticate(key).await?;
     if token.kind != TokenKind::Api {
-        let message = "this is an SDK token; an API token is needed";
-        return Err(AppError::Refused(message.to_owned()));
+        return Err(AppError::WrongToken("this is an SDK token; an API token is needed"));
     }
     Ok(Who::from_token(&token))
 }

@@ -46,6 +46,8 @@ struct SubscribePage<'a> {
     is_webhook: bool,
     address: String,
     choices: Vec<Choice>,
+    /// The one incident that is asked about: its id and its name.
+    incident: Option<(String, String)>,
     faults: Vec<String>,
 }
 
@@ -56,6 +58,8 @@ struct SubscriptionPage<'a> {
     token: String,
     address: String,
     choices: Vec<Choice>,
+    /// The name of the one incident that it is about.
+    incident: Option<String>,
     is_confirmed: bool,
     is_saved: bool,
     secret: Option<String>,
@@ -122,11 +126,17 @@ fn choices(scene: Scene<'_>, chosen: &[String]) -> Vec<Choice> {
     scene.board.components.iter().map(choice).collect()
 }
 
+/// The name of an incident that everybody may see.
+fn name_of(scene: Scene<'_>, id: &str) -> Option<String> {
+    let found = scene.board.incidents.iter().find(|one| one.id == id)?;
+    Some(found.name.clone())
+}
+
 fn query(request: &HttpRequest) -> Fields {
     Fields::parse(request.query_string().as_bytes())
 }
 
-/// `GET /status/subscribe?by=webhook`.
+/// `GET /status/subscribe?by=webhook&incident=`.
 async fn form(app: Data<State>, pages: Pages, query: Fields) -> HttpResponse {
     draw_form(&app, &pages, StatusCode::OK, &query, Vec::new())
 }
@@ -142,9 +152,11 @@ fn draw_form(
     let is_webhook = form.text("by") == "webhook" || !has_mail;
     let chosen = form.all("component");
     answer(pages, status, |scene| {
-        let choices = choices(scene, &chosen);
+        let incident = form.some("incident");
+        let incident = incident.and_then(|id| name_of(scene, &id).map(|name| (id, name)));
+        let choices = if incident.is_some() { Vec::new() } else { choices(scene, &chosen) };
         let address = form.text("address").to_owned();
-        SubscribePage { scene, has_mail, is_webhook, address, choices, faults }.render()
+        SubscribePage { scene, has_mail, is_webhook, address, choices, incident, faults }.render()
     })
 }
 
@@ -203,7 +215,11 @@ async fn ask(app: Data<State>, pages: Pages, query: Fields) -> HttpResponse {
     let token = query.text("token");
     match app.open_confirmation(token).await {
         Ok(found) => {
-            let text = format!("News of these services will be sent to {}.", found.address);
+            let about = match found.incident_id {
+                Some(_) => "this incident",
+                None => "these services",
+            };
+            let text = format!("News of {about} will be sent to {}.", found.address);
             let button = (format!("/status/confirm?token={token}"), "Yes, send me news");
             says(&pages, StatusCode::OK, "Confirm", &text, Some(button))
         }
@@ -240,8 +256,22 @@ fn draw_subscription(
 ) -> HttpResponse {
     let address = subscriber.address.clone();
     answer(pages, StatusCode::OK, |scene| {
-        let choices = choices(scene, &subscriber.components);
-        SubscriptionPage { scene, token, address, choices, is_confirmed, is_saved, secret }.render()
+        let incident = subscriber.incident_id.as_deref();
+        let incident = incident
+            .map(|id| name_of(scene, id).unwrap_or_else(|| "an incident of the past".to_owned()));
+        let choices =
+            if incident.is_some() { Vec::new() } else { choices(scene, &subscriber.components) };
+        SubscriptionPage {
+            scene,
+            token,
+            address,
+            choices,
+            incident,
+            is_confirmed,
+            is_saved,
+            secret,
+        }
+        .render()
     })
 }
 

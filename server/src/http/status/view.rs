@@ -66,6 +66,8 @@ struct Story {
     until: Option<Moment>,
     took: String,
     components: String,
+    /// Where people ask for news of it, while there is some.
+    news: Option<String>,
     updates: Vec<Chapter>,
     postmortem: Option<(String, Moment)>,
 }
@@ -257,6 +259,11 @@ impl<'a> Scene<'a> {
                 .map_or_else(String::new, |at| duration(at - from)),
             until: until.filter(|at| *at > from).map(|at| self.moment(at)),
             components: incident.components.keys().map(name).collect::<Vec<_>>().join(", "),
+            news: self
+                .place
+                .subscribe()
+                .filter(|_| incident.resolved_at.is_none())
+                .map(|url| format!("{url}?incident={}", incident.id)),
             updates: incident.updates.iter().map(chapter).collect(),
             postmortem: incident
                 .postmortem

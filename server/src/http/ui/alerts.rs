@@ -1,5 +1,7 @@
 //! Alerts: what fires, who takes care of it, the rules and how they stand, silences; and one rule's text.
 
+use std::borrow::Borrow;
+
 use actix_web::web::Path;
 use askama::Template;
 use switchback_store::{AlertRow, Silence};
@@ -11,6 +13,7 @@ use super::words::{self, Words};
 use super::{Answer, UiError, ok, unprocessable};
 use crate::app::AppError;
 use crate::app::watch::alerts::{RuleStanding, SilenceDraft};
+use crate::app::watch::trial::Trial;
 
 /// Alerts that are over, on the page.
 const OVER_SHOWN: usize = 20;
@@ -92,6 +95,17 @@ struct RulePage {
     source: String,
     faults: Vec<String>,
     is_good: bool,
+    trial: Option<Trial>,
+}
+
+impl RulePage {
+    fn days(&self) -> &'static [(i64, &'static str)] {
+        &[(1, "day"), (3, "3 days"), (7, "7 days"), (30, "30 days")]
+    }
+
+    fn hours(&self, ms: impl Borrow<i64>) -> String {
+        words::duration(*ms.borrow())
+    }
 }
 
 /// `GET /ui/{environment}/alerts`.
@@ -262,10 +276,11 @@ async fn rule_of(
         source: sent.and_then(|form| form.some("source")).unwrap_or(kept),
         is_good: sent.is_some() && faults.is_empty(),
         faults,
+        trial: None,
     })
 }
 
-/// `POST /ui/{environment}/alert-rules/{rule}`: `check`, `save` or `reset`.
+/// `POST /ui/{environment}/alert-rules/{rule}`: `check`, `try`, `save` or `reset`.
 pub async fn put_rule(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
     let (environment, name) = (&path.0, &path.1);
     let source = form.text("source");
@@ -280,6 +295,21 @@ pub async fn put_rule(visit: Visit, path: Path<(String, String)>, form: Fields) 
             let said = |problem: crate::app::watch::rulebook::RuleProblem| problem.to_string();
             let faults = problems.into_iter().map(said).collect();
             return ok(&rule_of(&visit, environment, name, Some(&form), faults).await?);
+        }
+        "try" => {
+            let days = form.number("days").unwrap_or(3);
+            let tried = visit.try_alert_rule(&visit.who, environment, source, days).await;
+            return match tried {
+                Ok(trial) => {
+                    let page = rule_of(&visit, environment, name, Some(&form), Vec::new()).await?;
+                    ok(&RulePage { is_good: false, trial: Some(trial), ..page })
+                }
+                Err(AppError::Invalid(wrong)) => {
+                    let faults = wrong.into_iter().map(|one| one.message).collect();
+                    unprocessable(&rule_of(&visit, environment, name, Some(&form), faults).await?)
+                }
+                Err(error) => Err(error.into()),
+            };
         }
         _ => {}
     }

@@ -163,8 +163,9 @@ fn sentence(action: BulkAction, all: u64, changes: u64, clients: u64) -> Words {
         BulkAction::Kill => {
             words.and("Off for everybody until each kill is lifted, whatever the rules say, on ")
         }
-        BulkAction::Archive => words
-            .and("Gone in every environment, for good; apps fall back to their own default, on "),
+        BulkAction::Archive => {
+            words.and("Gone in every environment; apps fall back to their own default, on ")
+        }
     };
     words.strong(&reach).and(" at once.")
 }

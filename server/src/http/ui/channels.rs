@@ -19,14 +19,16 @@ use crate::notify::{Target, Topic};
 /// Rows that a page of messages shows.
 const MESSAGES_SHOWN: i64 = 100;
 /// Kinds with their words, and what the address field asks for.
-const KINDS: [(&str, &str, &str); 7] = [
+const KINDS: [(&str, &str, &str); 9] = [
     ("slack", "Slack", "env:SLACK_URL"),
     ("discord", "Discord", "env:DISCORD_URL"),
+    ("teams", "Microsoft Teams", "env:TEAMS_URL"),
     ("pagerduty", "PagerDuty", "env:PAGERDUTY_KEY"),
     ("webhook", "Signed webhook", "env:HOOK_SECRET"),
     ("email", "E-mail to the team", ""),
     ("statuspage", "A page at Statuspage", "env:STATUSPAGE_KEY"),
     ("cachet", "A page of Cachet", "env:CACHET_TOKEN"),
+    ("instatus", "A page at Instatus", "env:INSTATUS_KEY"),
 ];
 const FIELDS: [&str; 9] =
     ["key", "name", "kind", "secret", "url", "to", "per_minute", "page", "ids"];
@@ -94,14 +96,19 @@ impl ChannelsPage {
             ("key", _) => channel.key.clone(),
             ("name", _) => channel.name.clone(),
             ("per_minute", _) => channel.per_minute.map(|n| n.to_string()).unwrap_or_default(),
-            ("secret", Target::Slack { .. } | Target::Discord { .. })
+            ("secret", Target::Slack { .. } | Target::Discord { .. } | Target::Teams { .. })
             | ("url", Target::Webhook { .. }) => text("url"),
             ("secret", Target::Pagerduty { .. }) => text("routing_key"),
-            ("secret", Target::Statuspage { .. }) => text("api_key"),
+            ("secret", Target::Statuspage { .. } | Target::Instatus { .. }) => text("api_key"),
             ("secret", Target::Cachet { .. }) => text("token"),
-            ("page", Target::Statuspage { .. }) => text("page"),
-            ("url", Target::Statuspage { .. } | Target::Cachet { .. }) => text("base_url"),
-            ("ids", Target::Statuspage { components, .. } | Target::Cachet { components, .. }) => {
+            ("page", Target::Statuspage { .. } | Target::Instatus { .. }) => text("page"),
+            ("url", to) if to.is_page() => text("base_url"),
+            (
+                "ids",
+                Target::Statuspage { components, .. }
+                | Target::Cachet { components, .. }
+                | Target::Instatus { components, .. },
+            ) => {
                 let pairs = components.iter().map(|(key, id)| format!("{key}={id}"));
                 pairs.collect::<Vec<_>>().join(", ")
             }
@@ -127,10 +134,12 @@ impl ChannelsPage {
 
 fn place_of(to: &Target) -> String {
     match to {
-        Target::Slack { url } | Target::Discord { url } => url.to_string(),
+        Target::Slack { url } | Target::Discord { url } | Target::Teams { url } => url.to_string(),
         Target::Pagerduty { routing_key, .. } => routing_key.to_string(),
         Target::Webhook { url, .. } => url.clone(),
-        Target::Statuspage { base_url, page, .. } => format!("{base_url}, page {page}"),
+        Target::Statuspage { base_url, page, .. } | Target::Instatus { base_url, page, .. } => {
+            format!("{base_url}, page {page}")
+        }
         Target::Cachet { base_url, .. } => base_url.clone(),
         Target::Email { to } => to.join(", "),
     }
@@ -199,14 +208,17 @@ fn settings_of(form: &Fields) -> Result<ChannelSettings, AppError> {
     let kind = form.text("kind");
     let secret = form.text("secret");
     let to = match kind {
-        "slack" | "discord" => json!({"kind": kind, "url": secret}),
+        "slack" | "discord" | "teams" => json!({"kind": kind, "url": secret}),
         "pagerduty" => json!({"kind": kind, "routing_key": secret}),
         "email" => json!({"kind": kind, "to": form.list("to")}),
-        "statuspage" => {
-            let base = form.some("url").unwrap_or_else(|| "https://api.statuspage.io".to_owned());
-            json!({
-                "kind": kind, "api_key": secret, "page": form.text("page"), "base_url": base, "components": ids_of(form)?,
-            })
+        "statuspage" | "instatus" => {
+            let mut to = json!({
+                "kind": kind, "api_key": secret, "page": form.text("page"), "components": ids_of(form)?,
+            });
+            if let (Some(base), Some(to)) = (form.some("url"), to.as_object_mut()) {
+                to.insert("base_url".to_owned(), json!(base)); // without one: where that kind is
+            }
+            to
         }
         "cachet" => {
             json!({"kind": kind, "token": secret, "base_url": form.text("url"), "components": ids_of(form)?})

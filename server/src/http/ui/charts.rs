@@ -43,6 +43,12 @@ impl Axis {
         round((share * WIDTH).clamp(0.0, WIDTH))
     }
 
+    /// For each point its time and what is said of it.
+    fn readings(&self, said: impl Fn(usize) -> String) -> Vec<String> {
+        let points = self.at.iter().enumerate();
+        points.map(|(place, at)| format!("{}: {}", self.label(*at), said(place))).collect()
+    }
+
     /// Whether a moment lies on it.
     pub fn holds(&self, at: i64) -> bool {
         (self.from..self.until).contains(&at)
@@ -85,6 +91,19 @@ pub struct Chart {
     pub target: Option<(f64, String)>,
     /// What is drawn, by class.
     pub legend: Vec<(usize, &'static str)>,
+    /// What each point says, for the crosshair.
+    pub readings: Vec<String>,
+    /// When the first point begins, in UTC milliseconds.
+    pub from: i64,
+    /// How long a point lasts, in milliseconds.
+    pub step_ms: i64,
+}
+
+impl Chart {
+    /// The readings as JSON.
+    pub fn readings_json(&self) -> String {
+        serde_json::Value::from(self.readings.clone()).to_string()
+    }
 }
 
 /// A bar.
@@ -137,6 +156,13 @@ impl Chart {
             }
         }
         let legend = series.iter().map(|(class, name, _)| (*class, *name)).collect();
+        let said = |place: usize| {
+            let of = |(_, name, counts): &(usize, &'static str, Vec<u64>)| {
+                let count = counts.get(place).copied().unwrap_or(0);
+                format!("{name} {}", super::words::number(count))
+            };
+            series.iter().map(of).collect::<Vec<_>>().join(", ")
+        };
         Self {
             title,
             top: super::words::number(top),
@@ -144,6 +170,9 @@ impl Chart {
             lines: Vec::new(),
             target: None,
             legend,
+            readings: axis.readings(said),
+            from: axis.from,
+            step_ms: axis.step_ms,
         }
     }
 
@@ -162,21 +191,43 @@ impl Chart {
         let half = axis.step_ms / 2;
         let line = |(class, _, values): &(usize, &'static str, Vec<Option<f64>>)| {
             let mut parts: Vec<String> = Vec::new();
-            let mut open: Vec<String> = Vec::new();
+            let mut open: Vec<(i64, f64)> = Vec::new();
+            let ended = |part: &[(i64, f64)]| {
+                let place = |(at, y): &(i64, f64)| format!("{},{y}", axis.x(*at));
+                match part {
+                    // Alone it is as wide as its step: a point has no length, and would not be seen.
+                    [(at, y)] => place(&(at - half, *y)) + " " + &place(&(at + half, *y)),
+                    more => more.iter().map(place).collect::<Vec<_>>().join(" "),
+                }
+            };
             for (at, value) in axis.at.iter().zip(values) {
                 match value {
-                    Some(value) => open.push(format!("{},{}", axis.x(at + half), y(*value))),
+                    Some(value) => open.push((at + half, y(*value))),
                     None if open.is_empty() => {}
-                    None => parts.push(std::mem::take(&mut open).join(" ")),
+                    None => parts.push(ended(&std::mem::take(&mut open))),
                 }
             }
             if !open.is_empty() {
-                parts.push(open.join(" "));
+                parts.push(ended(&open));
             }
             Line { class: *class, parts }
         };
+        let said = |place: usize| {
+            let of = |(_, name, values): &(usize, &'static str, Vec<Option<f64>>)| match values
+                .get(place)
+                .copied()
+                .flatten()
+            {
+                Some(value) => format!("{name} {}{unit}", trim(value)),
+                None => format!("{name} no data"),
+            };
+            series.iter().map(of).collect::<Vec<_>>().join(", ")
+        };
         Self {
             title,
+            readings: axis.readings(said),
+            from: axis.from,
+            step_ms: axis.step_ms,
             top: format!("{}{unit}", trim(top)),
             bars: Vec::new(),
             lines: series.iter().map(line).collect(),
@@ -226,7 +277,12 @@ mod tests {
         let chart =
             Chart::lines("x", &axis, &[(0, "x", values)], (1.0, " ms"), Some((50.0, "target")));
         assert_eq!(chart.lines[0].parts.len(), 2);
+        assert_eq!(chart.lines[0].parts[0].split(' ').count(), 2, "one value alone is seen");
         assert_eq!(chart.top, "50 ms");
+        assert_eq!(
+            (chart.readings[0].as_str(), chart.readings[1].as_str()),
+            ("00:00:00: x 1 ms", "00:00:10: x no data")
+        );
         assert_eq!((nice(0.0), nice(3.0), nice(11.0)), (1.0, 5.0, 20.0));
     }
 }

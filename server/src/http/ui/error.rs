@@ -106,6 +106,7 @@ fn words_of(error: &AppError) -> (&'static str, &'static str) {
             "This takes another role",
             "Ask an administrator; Settings, People shows who has which role.",
         ),
+        AppError::WrongToken(_) => ("This takes another token", "Nothing was changed."),
         AppError::Conflict { .. } => (
             "Somebody was quicker",
             "Nothing was changed. Open the page again to see what it is now.",

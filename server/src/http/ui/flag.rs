@@ -325,7 +325,7 @@ pub async fn describe(visit: Visit, path: Path<(String, String)>, form: Fields) 
     }
 }
 
-/// `POST .../archive`: for good; its key must be typed.
+/// `POST .../archive`: in every environment; its key must be typed.
 pub async fn archive(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
     let (environment, key) = path.into_inner();
     let outcome = if form.text("confirm") == key {
@@ -338,6 +338,23 @@ pub async fn archive(visit: Visit, path: Path<(String, String)>, form: Fields) -
             &format!("/ui/{environment}/flags"),
             &Toast::say(format!("{key} archived.")),
         )),
+        Err(error @ AppError::Forbidden { .. }) => Err(error.into()),
+        Err(error) => {
+            let row = visit.get_flag(&visit.who, &environment, &key).await?;
+            let settings = settings_of(&visit, &row, Faults::of(error)?);
+            unprocessable(&page_of(&visit, &environment, &row, Tab::Settings(settings)).await?)
+        }
+    }
+}
+
+/// `POST .../unarchive`: back in every environment, as it was there.
+pub async fn unarchive(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
+    let (environment, key) = path.into_inner();
+    match visit.unarchive_flag(&visit.who, &key, form.text("reason")).await {
+        Ok(()) => {
+            let toast = Toast::say(format!("{key} is back, as it was in each environment."));
+            Ok(Visit::done(&place(&environment, &key), &toast))
+        }
         Err(error @ AppError::Forbidden { .. }) => Err(error.into()),
         Err(error) => {
             let row = visit.get_flag(&visit.who, &environment, &key).await?;

@@ -12,6 +12,7 @@ use super::diff_lines::{DiffLine, lines};
 use super::fields::{Faults, Fields};
 use super::timeline::did;
 use super::visit::Visit;
+use super::watch::{GuardLine, guard_line};
 use super::words::{self, Words, format_at};
 use crate::app::AppError;
 use crate::app::contexts::Decided;
@@ -119,6 +120,8 @@ pub struct Activity {
     pub total: u64,
     pub top: u64,
     pub from: i64,
+    /// Guards of the flag.
+    pub guards: Vec<GuardLine>,
 }
 
 /// One outcome and how often.
@@ -153,6 +156,8 @@ impl Activity {
     /// Adds the last day's evaluations up.
     pub async fn of(visit: &Visit, environment: &str, key: &str) -> Result<Self, AppError> {
         let rows = visit.flag_usage(&visit.who, environment, key).await?;
+        let guards = visit.list_guards(&visit.who, environment, Some(key)).await?;
+        let guards = guards.iter().map(guard_line).collect();
         let until = (visit.clock.now() / (2 * BUCKET_MS) + 1) * 2 * BUCKET_MS;
         let from = until - BUCKETS * BUCKET_MS;
         let mut totals: BTreeMap<String, u64> = BTreeMap::new();
@@ -210,7 +215,7 @@ impl Activity {
                 class: class % 5,
             })
             .collect();
-        Ok(Self { outcomes, bars, hours, total, top, from })
+        Ok(Self { outcomes, bars, hours, total, top, from, guards })
     }
 
     /// A count as text.

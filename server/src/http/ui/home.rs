@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Answer;
 use super::fields::Fields;
+use super::timeline::if_allowed;
 use super::visit::{THEME, Visit, go, is_local, small_cookie};
 use super::words::word;
 use crate::app::flags::FlagFilter;
@@ -38,6 +39,7 @@ pub async fn search(visit: Visit, query: Fields) -> Answer {
         );
     }
     for (name, url) in [
+        ("Checks", "/ui/checks"),
         ("People", "/ui/settings/people"),
         ("Tokens", "/ui/settings/tokens"),
         ("Environments", "/ui/settings/environments"),
@@ -58,6 +60,10 @@ pub async fn search(visit: Visit, query: Fields) -> Answer {
         items.push(
             json!({"kind": "playbook", "name": playbook.title, "hint": playbook.name, "url": url}),
         );
+    }
+    for pack in if_allowed(visit.check_health(&visit.who).await.map(|health| health.packs))? {
+        let url = format!("/ui/checks/{}", pack.name);
+        items.push(json!({"kind": "checks", "name": pack.title, "hint": pack.name, "url": url}));
     }
     for place in visit.list_environments(&visit.who).await? {
         let url = format!("/ui/{}", place.key);

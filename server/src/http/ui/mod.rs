@@ -9,6 +9,7 @@ mod backups;
 mod bulk;
 mod channels;
 mod charts;
+mod checks;
 mod clients;
 mod compare;
 mod components;
@@ -91,6 +92,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route("/parts/{environment}/heat", get().to(watch::heat))
                 .route("/parts/runs/{run}", get().to(run::part))
                 .configure(settings_routes)
+                .configure(checks::routes)
                 .service(web::scope("/{environment}").configure(environment_routes))
                 .default_service(web::to(error::no_such_page)),
         );
@@ -158,6 +160,7 @@ fn environment_routes(config: &mut web::ServiceConfig) {
         .route("/flags/{flag}/restore", post().to(flag::restore))
         .route("/flags/{flag}/settings", post().to(flag::describe))
         .route("/flags/{flag}/archive", post().to(flag::archive))
+        .route("/flags/{flag}/unarchive", post().to(flag::unarchive))
         .route("/segments", get().to(segments::page))
         .route("/segments/new", get().to(segments::new_page))
         .route("/segments/new", post().to(segments::edit_new))

@@ -4,6 +4,7 @@ use actix_web::web::Path;
 use askama::Template;
 use switchback_store::{ChangeFilter, FlagRow, Impact, Incident, RunFilter, RunRow};
 
+use super::checks::Tile;
 use super::flags::{is_on, share_of};
 use super::frame::Frame;
 use super::live::Converged;
@@ -28,6 +29,8 @@ pub struct Pulse {
     pub converged: Converged,
     pub open: Vec<Incident>,
     pub last: Option<(Words, i64, String)>,
+    /// Consistency checks, when some are in use.
+    pub checks: Option<Tile>,
 }
 
 #[derive(Template)]
@@ -103,6 +106,7 @@ impl Pulse {
             converged,
             open,
             last,
+            checks: Tile::of(visit).await?,
         })
     }
 }

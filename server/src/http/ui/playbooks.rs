@@ -12,7 +12,7 @@ use switchback_playbook::invert::Which;
 use switchback_playbook::plan::Plan;
 use switchback_playbook::steps::Answer as Known;
 use switchback_playbook::triggers::Confirm;
-use switchback_playbook::units::duration_words;
+use switchback_playbook::units::{duration_words, percent_text};
 use switchback_store::{Review, RunFilter, RunRow};
 
 use super::confirm::{confirmed, others};
@@ -451,6 +451,10 @@ fn requires_of(plan: &Plan, preview: &Preview) -> Vec<(String, &'static str, Str
                 Wanted::BackupAge { source, max_ms } => {
                     let max = duration_words(*max_ms);
                     format!("{source} has a verified backup that is no older than {max}")
+                }
+                Wanted::Expression { expr } => expr.trim().to_owned(),
+                Wanted::Health { pack, health } => {
+                    format!("the checks of {pack} are at {} or more", percent_text(*health))
                 }
             };
             let text = match &require.block {

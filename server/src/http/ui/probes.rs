@@ -16,11 +16,12 @@ use crate::app::{AppError, Wrong};
 const HOME: &str = "/ui/settings/uptime";
 /// Single results on a probe's page.
 const RESULTS_SHOWN: i64 = 100;
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("http", "Asks an address"),
     ("tcp", "Opens a connection"),
     ("sql", "Asks a data source"),
     ("login", "Signs in"),
+    ("login_flow", "Signs in, in steps"),
 ];
 const STATES: [(&str, &str); 3] = [
     ("major_outage", "Major outage"),
@@ -35,7 +36,7 @@ const NUMBERS: [(&str, &str, &str); 4] = [
     ("successes", "It is up after", "successes in a row"),
 ];
 /// Fields of the form that say what is wrong with them.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
     "name",
     "component",
     "target",
@@ -43,6 +44,8 @@ const FIELDS: [&str; 14] = [
     "check.address",
     "check.query",
     "check.status",
+    "check.steps",
+    "environment",
     "credentials",
     "state",
     "interval_s",
@@ -124,7 +127,12 @@ impl UptimePage {
         let found = match field {
             "kind" => check("kind"),
             "target" => check("url").or_else(|| check("address")).or_else(|| check("source")),
-            "query" | "text" | "credentials" | "name_field" | "password_field" => check(field),
+            "query" | "text" | "credentials" | "name_field" | "password_field" | "environment" => {
+                check(field)
+            }
+            "steps" => check("steps").map(|steps| {
+                Value::String(serde_json::to_string_pretty(&steps).unwrap_or_default())
+            }),
             "status" => check("status").map(|list| {
                 let list = list.as_array().cloned().unwrap_or_default();
                 Value::String(list.iter().map(Value::to_string).collect::<Vec<_>>().join(", "))
@@ -226,6 +234,10 @@ fn line(probe: &ProbeView, components: &[Component]) -> Line {
             Check::Tcp { address } => address.clone(),
             Check::Sql { source, .. } => format!("data source {source}"),
             Check::Login { url, .. } => format!("sign-in at {url}"),
+            Check::LoginFlow { steps, .. } => {
+                let first = steps.first().map(|step| step.url.as_str()).unwrap_or_default();
+                format!("sign-in in {} steps from {first}", steps.len())
+            }
         },
         word,
         tone,
@@ -294,11 +306,13 @@ fn settings_of(form: &Fields) -> Result<ProbeSettings, AppError> {
         "sql" => "source",
         _ => "url",
     };
-    check.insert(target.to_owned(), json!(form.text("target")));
+    if kind != "login_flow" {
+        check.insert(target.to_owned(), json!(form.text("target")));
+    }
     if kind == "sql" {
         check.insert("query".to_owned(), json!(form.text("query")));
     }
-    if kind != "tcp" {
+    if kind != "tcp" && kind != "login_flow" {
         check.insert("text".to_owned(), json!(form.text("text")));
     }
     if kind == "http" || kind == "login" {
@@ -308,10 +322,21 @@ fn settings_of(form: &Fields) -> Result<ProbeSettings, AppError> {
             status.map_err(|_| AppError::invalid("status", "use numbers such as 200, 204"))?;
         check.insert("status".to_owned(), json!(status));
     }
-    if kind == "login" {
+    if kind == "login_flow" {
+        let steps: Value = serde_json::from_str(form.text("steps")).map_err(|error| {
+            AppError::invalid("check.steps", format!("this is no JSON: {error}"))
+        })?;
+        check.insert("steps".to_owned(), steps);
+    }
+    if kind == "login" || kind == "login_flow" {
+        check.insert("environment".to_owned(), json!(form.text("environment")));
+    }
+    if kind == "login" || (kind == "login_flow" && form.some("credentials").is_some()) {
         let place = switchback_source::Credentials::try_from(form.text("credentials").to_owned());
         let place = place.map_err(|why| AppError::invalid("credentials", why))?;
         check.insert("credentials".to_owned(), json!(place));
+    }
+    if kind == "login" {
         check.insert("is_form".to_owned(), json!(form.is("is_form")));
         for field in ["name_field", "password_field"] {
             if let Some(text) = form.some(field) {

@@ -56,6 +56,9 @@ impl RunPart {
                 Words::default().strong("It waits for somebody to approve").and(" the marked step.")
             }
             "compensating" => Words::default().strong("It is taking back what it did."),
+            "queued" => Words::default()
+                .strong("It waits for its turn:")
+                .and(" it begins when the run before it is over."),
             _ => Words::default()
                 .strong("It is running:")
                 .and(&format!(" {done} of {} steps are done.", self.steps.len())),

@@ -10,6 +10,7 @@ use super::live::Converged;
 use super::run_data::DataLine;
 use super::words::{self, Words};
 use crate::app::forecast::Progress;
+use crate::app::moments::REQUIRE;
 use crate::app::playbooks::RunDetail;
 
 /// Everything that the part shows.
@@ -39,7 +40,8 @@ pub struct RunPart {
     pub incidents: Vec<String>,
     pub log: Vec<LogLine>,
     pub unwinding: Option<String>,
-    pub parked_run: bool,
+    /// It waits for a decision about itself (empty), or about this precondition.
+    pub parked_at: Option<String>,
     /// When it is taken back by itself.
     pub expires_at: Option<i64>,
     /// The run that it takes back.
@@ -92,6 +94,8 @@ pub struct Approval {
     pub asked: u64,
     /// Why people are asked again.
     pub voided: Words,
+    /// Whether whoever started the run may answer.
+    pub own: bool,
 }
 
 /// One row of the log.
@@ -129,7 +133,9 @@ pub fn state_words(state: &str) -> (String, &'static str) {
     let tone = match state {
         "succeeded" => "good",
         "failed" | "compensate_failed" => "bad",
-        "parked" | "waiting_approval" | "compensating" | "compensated" | "cancelled" => "warn",
+        "queued" | "parked" | "waiting_approval" | "compensating" | "compensated" | "cancelled" => {
+            "warn"
+        }
         _ => "live-pill",
     };
     let word = match state {
@@ -138,6 +144,7 @@ pub fn state_words(state: &str) -> (String, &'static str) {
         "compensate_failed" => "Taking back failed".to_owned(),
         "waiting_approval" => "Waits for approval".to_owned(),
         "parked" => "Waits for a decision".to_owned(),
+        "queued" => "Waits for its turn".to_owned(),
         other => words::title(other),
     };
     (word, tone)
@@ -189,7 +196,9 @@ impl RunPart {
             incidents: detail.incidents.clone(),
             log: detail.log.iter().map(log_line).collect(),
             unwinding: view.compensating.map(|(_, cause)| words::word(&cause)),
-            parked_run: parked == Some(""),
+            parked_at: parked
+                .filter(|id| id.is_empty() || id.starts_with(REQUIRE))
+                .map(str::to_owned),
             expires_at: run.expires_at.filter(|_| is_over),
             undoes: run.undoes.clone(),
             data: super::run_data::lines(detail),
@@ -256,6 +265,7 @@ fn step_line(
         wanted: wanted(approve),
         asked: view.asked,
         voided: Words::default().ticked(view.voided.as_deref().unwrap_or_default()),
+        own: approve.own,
     });
     let note = match (&step.condition, view.wait_until.filter(|_| view.state == StepState::Waiting))
     {

@@ -25,6 +25,7 @@ struct SubscriberLine {
     at: i64,
     is_active: bool,
     is_pending: bool,
+    is_over: bool,
 }
 
 #[derive(Template)]
@@ -41,13 +42,14 @@ struct SubscribersPage {
 }
 
 impl SubscribersPage {
-    fn states(&self) -> [(&'static str, &'static str); 5] {
+    fn states(&self) -> [(&'static str, &'static str); 6] {
         [
             ("", "All"),
             ("active", "Get news"),
             ("pending", "Not confirmed"),
             ("quarantined", "Not reached"),
             ("unsubscribed", "Ended"),
+            ("ended", "Incident over"),
         ]
     }
 }
@@ -58,6 +60,7 @@ fn line(subscriber: &Subscriber) -> SubscriberLine {
         SubscriberState::Pending => ("not confirmed", "warn"),
         SubscriberState::Quarantined => ("could not be reached", "bad"),
         SubscriberState::Unsubscribed => ("ended", ""),
+        SubscriberState::Ended => ("incident over", ""),
     };
     SubscriberLine {
         id: subscriber.id.clone(),
@@ -76,6 +79,7 @@ fn line(subscriber: &Subscriber) -> SubscriberLine {
         at: subscriber.created_at,
         is_active: subscriber.state == SubscriberState::Active,
         is_pending: subscriber.state == SubscriberState::Pending,
+        is_over: subscriber.state == SubscriberState::Ended,
     }
 }
 

@@ -24,6 +24,8 @@ use crate::http::{State, auth};
 
 const TOAST: &str = "switchback_toast";
 const ENVIRONMENT: &str = "switchback_environment";
+/// Pages below `/ui` that belong to no environment.
+const PLACELESS: [&str; 3] = ["settings", "checks", "repairs"];
 /// The cookie that keeps light or dark.
 pub const THEME: &str = "switchback_theme";
 
@@ -206,7 +208,7 @@ pub async fn remember<B: MessageBody + 'static>(
     if had_toast {
         let _ = head.add_removal_cookie(&small_cookie(TOAST, "", 0));
     }
-    if environment != "settings" && last.as_deref() != Some(&environment) {
+    if !PLACELESS.contains(&environment.as_str()) && last.as_deref() != Some(&environment) {
         let _ = head.add_cookie(&small_cookie(ENVIRONMENT, &environment, 31_536_000));
     }
     Ok(response)

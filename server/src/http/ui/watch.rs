@@ -23,6 +23,7 @@ use crate::app::watch::figures::{
     Latency, Rate, SILENT_MS, Series, SeriesWish, Share, Summary, Window,
 };
 use crate::app::watch::guards::GuardView;
+use crate::app::watch::pollers::PollerView;
 use crate::app::watch::rollouts::{RolloutView, StepForecast, usual_steps};
 use crate::app::watch::suspects::Suspect;
 
@@ -101,6 +102,12 @@ pub struct Board {
     suspects: Vec<Suspect>,
 }
 
+/// A database whose auth tables are read.
+struct PollerLine {
+    is_well: bool,
+    words: String,
+}
+
 #[derive(Template)]
 #[template(path = "pages/watch.html")]
 struct WatchPage {
@@ -115,8 +122,11 @@ struct WatchPage {
     forecast: Vec<StepForecast>,
     form: Fields,
     faults: Faults,
+    pollers: Vec<PollerLine>,
     /// How apps reach this server.
     base: String,
+    /// Consistency checks, when some are in use.
+    checks: Option<super::checks::Tile>,
 }
 
 impl WatchPage {
@@ -175,6 +185,7 @@ async fn page_of(
     let rollouts = visit.list_rollouts(&visit.who, environment, None).await?;
     let flags = visit.list_flags(&visit.who, environment, &FlagFilter::default()).await?;
     let (acts, frozen) = visit.list_acts(&visit.who, environment).await?;
+    let pollers = visit.list_auth_pollers(&visit.who, environment).await?;
     let forecast = visit.forecast_rollout(&visit.who, environment, &usual_steps()).await?;
     Ok(WatchPage {
         window: known.0.to_owned(),
@@ -185,11 +196,27 @@ async fn page_of(
         acts: acts.into_iter().take(ROWS_MAX).collect(),
         frozen,
         forecast,
+        pollers: pollers.iter().map(poller_line).collect(),
         base: visit.public_url.clone(),
+        checks: super::checks::Tile::of(visit).await?,
         form,
         faults,
         frame,
     })
+}
+
+fn poller_line(poller: &PollerView) -> PollerLine {
+    let source = &poller.source;
+    let Some(row) = &poller.progress else {
+        let words = format!("The tables of Supabase in {source} were not read yet.");
+        return PollerLine { is_well: true, words };
+    };
+    let is_well = row.state == "reads";
+    let words = match &row.said {
+        Some(said) => format!("No data from the tables of Supabase in {source}: {said}."),
+        None => format!("The tables of Supabase in {source} are read. They know no failed logins."),
+    };
+    PollerLine { is_well, words }
 }
 
 /// A guard as a row.
@@ -263,9 +290,9 @@ impl Board {
         let all = visit.auth_series(&visit.who, environment, &wish("all")).await?;
         let latency = visit.auth_series(&visit.who, environment, &wish("latency")).await?;
         let axis = Axis::of(&all.at, all.width_s);
-        let charts = charts(&axis, &all, &latency);
+        let charts = charts(&axis, &all, &latency, summary.tells_failures);
         let (notes, events) = notes(visit, frame, &axis).await?;
-        let table = table(&axis, &all, &latency);
+        let table = table(&axis, &all, &latency, summary.tells_failures);
         let (tone, sentence) = judge(&summary, span, environment);
         let silent = |one: &&SourceRow| one.last_at < frame.now - SILENT_MS;
         let silent = summary.sources.iter().filter(silent).cloned().collect();
@@ -306,11 +333,7 @@ impl Board {
     }
 
     fn rate(&self, rate: &Rate) -> String {
-        if rate.attempts() == 0 {
-            "–".to_owned()
-        } else {
-            share_percent(rate.bad, rate.attempts())
-        }
+        failed(*rate)
     }
 
     fn number(&self, count: impl Borrow<u64>) -> String {
@@ -319,6 +342,14 @@ impl Board {
 
     fn is_slow(&self, latency: &Latency, target: f64) -> bool {
         latency.p95.is_some_and(|ms| ms > target)
+    }
+}
+
+/// The share that failed; a dash when there were no attempts, or nobody would have told.
+fn failed(rate: Rate) -> String {
+    match rate.failure {
+        Some(_) => share_percent(rate.bad, rate.attempts()),
+        None => "–".to_owned(),
     }
 }
 
@@ -346,6 +377,13 @@ fn judge(summary: &Summary, span: &str, environment: &str) -> (&'static str, Wor
     }
     if logins.attempts() == 0 {
         return ("", Words::say(&format!("Nobody tried to log in in the last {span}.")));
+    }
+    if !summary.tells_failures {
+        let all = words::count(logins.attempts(), "login");
+        let words = Words::default().strong(&all).and(&format!(
+            " in the last {span}. How many failed is not known: who reports knows only those that worked."
+        ));
+        return ("attention", words);
     }
     let worked = share_percent(logins.good, logins.attempts());
     let mut words = Words::default().strong(&worked).and(&format!(
@@ -382,20 +420,20 @@ fn quantiles(series: &Series, axis: &Axis, kind: &str, q: f64) -> Vec<Option<f64
     points.iter().map(|point| point.quantile(q)).collect()
 }
 
-fn failures(good: &[u64], bad: &[u64]) -> Vec<Option<f64>> {
+fn failures(good: &[u64], bad: &[u64], is_told: bool) -> Vec<Option<f64>> {
     let rate = |(good, bad): (&u64, &u64)| {
-        (good + bad > 0).then(|| *bad as f64 / (good + bad) as f64 * 100.0)
+        (is_told && good + bad > 0).then(|| *bad as f64 / (good + bad) as f64 * 100.0)
     };
     good.iter().zip(bad).map(rate).collect()
 }
 
-fn charts(axis: &Axis, all: &Series, latency: &Series) -> Vec<Chart> {
+fn charts(axis: &Axis, all: &Series, latency: &Series, is_told: bool) -> Vec<Chart> {
     let (good, bad) = (of_kind(all, axis, "login_success"), of_kind(all, axis, "login_failure"));
     let renewed = of_kind(all, axis, "token_refresh");
     let not_renewed = of_kind(all, axis, "token_refresh_failure");
     let rates = [
-        (6, "Logins", failures(&good, &bad)),
-        (2, "Token renewals", failures(&renewed, &not_renewed)),
+        (6, "Logins", failures(&good, &bad, is_told)),
+        (2, "Token renewals", failures(&renewed, &not_renewed, is_told)),
     ];
     let login = [
         (0, "half within", quantiles(latency, axis, "login_success", 0.5)),
@@ -420,7 +458,12 @@ fn charts(axis: &Axis, all: &Series, latency: &Series) -> Vec<Chart> {
 }
 
 /// Twelve rows of figures: what the charts show, to be read.
-fn table(axis: &Axis, all: &Series, latency: &Series) -> Vec<(String, String, String, String)> {
+fn table(
+    axis: &Axis,
+    all: &Series,
+    latency: &Series,
+    is_told: bool,
+) -> Vec<(String, String, String, String)> {
     let (good, bad) = (of_kind(all, axis, "login_success"), of_kind(all, axis, "login_failure"));
     let p95 = quantiles(latency, axis, "login_success", 0.95);
     let rows = axis.at.len().div_ceil(ROWS_MAX).max(1);
@@ -435,7 +478,8 @@ fn table(axis: &Axis, all: &Series, latency: &Series) -> Vec<(String, String, St
         .zip(slowest)
         .map(|((at, (good, bad)), p95)| {
             let all = good + bad;
-            let failed = if all == 0 { "–".to_owned() } else { share_percent(*bad, all) };
+            let is_known = is_told && all > 0;
+            let failed = if is_known { share_percent(*bad, all) } else { "–".to_owned() };
             let p95 = p95.map_or_else(|| "–".to_owned(), |ms| format!("{} ms", ms.round()));
             (axis.label(*at), number(all), failed, p95)
         })
@@ -450,7 +494,7 @@ fn shares(all: &[Share]) -> Vec<ShareLine> {
     let line = |share: &Share| ShareLine {
         value: share.value.clone(),
         attempts: number(share.logins.attempts()),
-        failure: share_percent(share.logins.bad, share.logins.attempts()),
+        failure: failed(share.logins),
         bar: if highest > 0.0 { rate(share) / highest * 100.0 } else { 0.0 },
         is_worse: share.logins.attempts() >= 20 && rate(share) > 0.02 && rate(share) > 2.0 * lowest,
     };

@@ -7,6 +7,8 @@ use switchback_playbook::read::{Entries, Reader, join};
 use switchback_playbook::units::{duration_text, duration_words};
 use switchback_playbook::yaml::Node;
 
+use super::consistency::{self, Consistency};
+use super::outside::{self, Origin, Outside};
 use super::share;
 use crate::event::EventKind;
 use crate::{baseline, hour_of_week, volume};
@@ -63,29 +65,6 @@ pub enum Pairs {
     Rollback,
 }
 
-/// Where a value outside is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// A data source, by name; the query is SQL with one column, and its first row counts.
-    Source(String),
-    /// The base of a Prometheus server's address; of several series the worst counts.
-    Prometheus(String),
-}
-
-/// A number that somebody else knows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outside {
-    /// Where it is asked for.
-    pub origin: Origin,
-    /// How.
-    pub query: String,
-    /// The value beyond which it is bad.
-    pub bound: f64,
-    /// Too low is bad, not too high.
-    pub is_below: bool,
-}
-
 /// What is odd about the sessions of the app's users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +78,13 @@ pub enum Sessions {
     },
     /// One user began so many that are all open.
     AtOnce {
+        /// How many are not yet too many.
+        above: u64,
+        /// Begun within this time, in milliseconds.
+        window_ms: Millis,
+    },
+    /// One user began sessions from more places and devices than one person can.
+    Pace {
         /// How many are not yet too many.
         above: u64,
         /// Begun within this time, in milliseconds.
@@ -180,6 +166,8 @@ pub enum Condition {
     Sessions(Sessions),
     /// A value of a data source or of Prometheus. Where too low is bad, readings are turned round.
     Value(Outside),
+    /// Packs of consistency checks.
+    Consistency(Consistency),
     /// A component has an outage.
     ComponentDown {
         /// Its key.
@@ -199,7 +187,8 @@ impl Condition {
             Self::VolumeDrop { .. } => -volume::ALPHA.log10(),
             Self::Absence { for_ms, .. } => *for_ms as f64,
             Self::Latency { above_ms, .. } => *above_ms,
-            Self::Count { above, .. } | Self::Sessions(Sessions::AtOnce { above, .. }) => {
+            Self::Count { above, .. }
+            | Self::Sessions(Sessions::AtOnce { above, .. } | Sessions::Pace { above, .. }) => {
                 *above as f64
             }
             Self::Anomaly { .. } => hour_of_week::Z_NAMED,
@@ -210,6 +199,7 @@ impl Condition {
                     *bound
                 }
             }
+            Self::Consistency(wanted) => wanted.threshold(),
             Self::ComponentDown { .. } => 0.5,
         }
     }
@@ -220,13 +210,19 @@ impl Condition {
             Self::FailureRate { window_ms, .. }
             | Self::Latency { window_ms, .. }
             | Self::Count { window_ms, .. }
-            | Self::Sessions(Sessions::AtOnce { window_ms, .. }) => *window_ms,
+            | Self::Sessions(
+                Sessions::AtOnce { window_ms, .. } | Sessions::Pace { window_ms, .. },
+            ) => *window_ms,
             Self::BurnRate { pairs: Pairs::Standard, .. } => 3 * 86_400_000,
             Self::BurnRate { pairs: Pairs::Rollback, .. } | Self::Baseline { .. } => 300_000,
             Self::VolumeDrop { .. } => 60_000,
             Self::Absence { for_ms, .. } => *for_ms,
             Self::Anomaly { .. } => 3_600_000,
-            Self::Sessions(_) | Self::Value(_) | Self::ComponentDown { .. } => 0,
+            Self::Value(Outside { origin: Origin::Impact(impact), .. }) => impact.window_ms,
+            Self::Sessions(_)
+            | Self::Value(_)
+            | Self::Consistency(_)
+            | Self::ComponentDown { .. } => 0,
         }
     }
 
@@ -247,10 +243,12 @@ impl Condition {
                 duration_words(seconds * 1_000)
             }
             Self::Latency { .. } => format!("{} ms", rounded(value)),
-            Self::Count { .. } | Self::Sessions(Sessions::AtOnce { .. }) => rounded(value),
+            Self::Count { .. }
+            | Self::Sessions(Sessions::AtOnce { .. } | Sessions::Pace { .. }) => rounded(value),
             Self::Value(Outside { is_below, .. }) => {
                 rounded(if *is_below { -value } else { value })
             }
+            Self::Consistency(wanted) => wanted.value_words(value),
             Self::ComponentDown { .. } => {
                 if value > 0.5 {
                     "down".to_owned()
@@ -298,6 +296,10 @@ impl Condition {
             Self::Sessions(Sessions::AtOnce { .. }) => {
                 "One user in {environment} began {value} sessions within {window}, and all are open."
             }
+            Self::Consistency(wanted) => wanted.summary(),
+            Self::Sessions(Sessions::Pace { .. }) => {
+                "One user in {environment} signed in from {value} places and devices within {window}."
+            }
             Self::Value(_) => "It is {value}.",
             Self::ComponentDown { .. } => "The component is {value}.",
         }
@@ -309,7 +311,7 @@ fn rounded(value: f64) -> String {
     format!("{}", (value * 100.0).round() / 100.0)
 }
 
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "failure_rate",
     "burn_rate",
     "baseline",
@@ -321,6 +323,7 @@ const KINDS: [&str; 11] = [
     "sessions",
     "value",
     "component_down",
+    "consistency",
 ];
 
 pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condition> {
@@ -431,7 +434,8 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             Some(Condition::Anomaly { of: of(reader, map, path)? })
         }
         "sessions" => sessions(reader, node, path).map(Condition::Sessions),
-        "value" => outside(reader, node, path).map(Condition::Value),
+        "consistency" => consistency::read(reader, node, path).map(Condition::Consistency),
+        "value" => outside::read(reader, node, path).map(Condition::Value),
         _ => {
             let map = reader.map(node, path, &["component"], &[])?;
             Some(Condition::ComponentDown {
@@ -452,58 +456,17 @@ fn sessions(reader: &mut Reader, node: &Node, path: &str) -> Option<Sessions> {
             min_sessions: min_sessions.unwrap_or(EVENTS_MIN),
         });
     }
+    if pairs.iter().any(|(key, _)| key.text == "pace") {
+        let map = reader.map(node, path, &["pace", "window"], &[])?;
+        let above = reader.whole(map, path, "pace", 1, 1_000_000)?;
+        return Some(Sessions::Pace { above, window_ms: window(reader, map, path, "window")? });
+    }
     let map = reader.map(node, path, &["at_once", "window"], &[])?;
     if map.get("at_once").is_none() {
-        reader.fault(node, path, "`idle_share` or `at_once` is missing", "");
+        reader.fault(node, path, "`idle_share`, `at_once` or `pace` is missing", "");
     }
     let above = reader.whole(map, path, "at_once", 1, 1_000_000)?;
     Some(Sessions::AtOnce { above, window_ms: window(reader, map, path, "window")? })
-}
-
-fn outside(reader: &mut Reader, node: &Node, path: &str) -> Option<Outside> {
-    let keys = ["source", "prometheus", "query", "above", "below"];
-    let map = reader.map(node, path, &keys, &[])?;
-    let origin = match (map.get("source"), map.get("prometheus")) {
-        (Some(_), None) => reader.required(map, path, "source", 100).map(Origin::Source),
-        (None, Some(_)) => prometheus(reader, map, path).map(Origin::Prometheus),
-        _ => {
-            let message = "exactly one of `source` and `prometheus` is expected";
-            reader.fault(node, path, message, "");
-            None
-        }
-    };
-    let query = reader.required(map, path, "query", 2_000);
-    let (is_below, key) = match (map.get("above"), map.get("below")) {
-        (Some(_), None) => (false, "above"),
-        (None, Some(_)) => (true, "below"),
-        _ => {
-            reader.fault(node, path, "exactly one of `above` and `below` is expected", "");
-            return None;
-        }
-    };
-    let place = map.get(key).unwrap_or(node);
-    let bound = place.text().and_then(|text| text.parse::<f64>().ok());
-    let bound = bound.filter(|bound| bound.is_finite());
-    if bound.is_none() {
-        reader.fault(place, &join(path, key), "a number is expected", "");
-    }
-    Some(Outside { origin: origin?, query: query?, bound: bound?, is_below })
-}
-
-/// The base of an address without anything that might be a secret.
-fn prometheus(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<String> {
-    let url = reader.required(map, path, "prometheus", 1_000)?;
-    let url = url.trim_end_matches('/');
-    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
-    let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    if !authority.is_empty() && !authority.contains('@') && !url.contains(['?', '#']) {
-        return Some(url.to_owned());
-    }
-    if let Some(node) = map.get("prometheus") {
-        let message = "an address such as http://prometheus:9090 is expected, without a password";
-        reader.fault(node, &join(path, "prometheus"), message, "");
-    }
-    None
 }
 
 fn of(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Of> {
@@ -514,7 +477,12 @@ fn of(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Of> {
     reader.word(map, path, "of", &Of::WORDS)
 }
 
-fn window(reader: &mut Reader, map: Entries<'_>, path: &str, key: &str) -> Option<Millis> {
+pub(super) fn window(
+    reader: &mut Reader,
+    map: Entries<'_>,
+    path: &str,
+    key: &str,
+) -> Option<Millis> {
     let Some(node) = map.get(key) else {
         reader.fault(map.node, path, format!("`{key}` is missing"), "such as 5m");
         return None;

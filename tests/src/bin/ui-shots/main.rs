@@ -1,6 +1,7 @@
 //! Screenshots of the console and the status page, from a server with live clients, so that the
 //! pictures in the documents never lie. `cargo xtask ui-shots [DIR]`
 
+mod checks;
 mod data;
 mod status;
 mod telling;
@@ -143,6 +144,7 @@ async fn main() {
     shoot(&browser, &format!("{}/ui/production/incidents", server.url), &folder, "incidents").await;
     shoot(&browser, &format!("{}/status", server.url), &folder, "status").await;
     data::pages(&browser, &server, &backend, &folder).await;
+    checks::pages(&browser, &server, &backend, &folder).await;
     status::pages(&browser, &folder).await;
     telling::pages(&browser, &folder).await;
     browser.quit().await;

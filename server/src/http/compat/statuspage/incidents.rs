@@ -45,7 +45,8 @@ pub async fn answer(call: &Call<'_>, method: &str, rest: &[&str]) -> Answer {
             let (body, at) = (text(&object, "body"), moment(&object, "display_at")?);
             let changed = call.app.edit_update(call.who, id, update, body.as_deref(), at).await?;
             let found = changed.updates.iter().find(|one| one.id == *update);
-            ok(found.map_or(Value::Null, |found| update_json(id, found, &BTreeMap::new())))
+            let names = names_of(&components(call).await?);
+            ok(found.map_or(Value::Null, |found| update_json(id, found, &names)))
         }
         (_, [id, "subscribers", rest @ ..]) => {
             subscribers::answer(call, method, Some(id), rest).await
@@ -57,6 +58,10 @@ pub async fn answer(call: &Call<'_>, method: &str, rest: &[&str]) -> Answer {
 
 async fn components(call: &Call<'_>) -> Result<Vec<Component>, AppError> {
     call.app.list_components(call.who).await
+}
+
+fn names_of(components: &[Component]) -> BTreeMap<String, String> {
+    components.iter().map(|one| (one.key.clone(), one.name.clone())).collect()
 }
 
 async fn one(call: &Call<'_>, incident: &Incident) -> Answer {
@@ -268,8 +273,7 @@ fn update_json(
 }
 
 fn incident_json(call: &Call<'_>, one: &Incident, components: &[Component]) -> Value {
-    let names: BTreeMap<String, String> =
-        components.iter().map(|one| (one.key.clone(), one.name.clone())).collect();
+    let names = names_of(components);
     let own = components.iter().filter(|component| one.components.contains_key(&component.key));
     let own: Vec<Value> =
         own.map(|component| public_api::component(component, call.page)).collect();

@@ -1,0 +1,1 @@
+-- ../supabase.sql is all that it takes.
