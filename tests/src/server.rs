@@ -1,5 +1,6 @@
 //! A real server process.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -37,6 +38,15 @@ impl Server {
     /// Starts a server on a free port of loopback.
     pub fn start(backend: &Backend) -> Self {
         Self::start_on(backend, "127.0.0.1:0", &[])
+    }
+
+    /// Starts a server whose address another one takes over. Its port is not among those that the system hands out: while no
+    /// server is there, somebody else could get it.
+    pub fn start_to_return(backend: &Backend) -> Self {
+        let ports = std::iter::repeat_with(|| 20_000 + random() % 12_000);
+        let mut addresses = ports.map(|port| format!("127.0.0.1:{port}"));
+        let free = addresses.find(|address| std::net::TcpListener::bind(address).is_ok());
+        Self::start_on(backend, &free.unwrap(), &[])
     }
 
     /// Starts a server on an address, with more variables.
@@ -173,6 +183,10 @@ impl Server {
     pub fn thaw(&self) {
         Command::new("kill").args(["-CONT", &self.child.id().to_string()]).status().unwrap();
     }
+}
+
+fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 impl Drop for Server {

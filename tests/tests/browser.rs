@@ -135,15 +135,18 @@ async fn a_customer_asks_for_news_and_gets_it() {
 
     browser.open(&format!("{}/status", server.url)).await;
     browser.click("a.get").await;
-    browser.fill("[name=address]", "ann@shop.example").await;
-    browser.click(".ask button").await;
-    browser.see("h1", "Look into your mailbox").await;
-    let text = letter(0).await.data.replace("=\r\n", "").replace("=3D", "=");
-    let link = text.split("/status/confirm?token=").nth(1).unwrap();
-    let link = link.split_whitespace().next().unwrap();
-    browser.open(&format!("{}/status/confirm?token={link}", server.url)).await;
-    browser.click(".ask button").await;
-    browser.see("h1", "You will get news").await;
+    let confirm = async |address: &str, count: usize| {
+        browser.fill("[name=address]", address).await;
+        browser.click(".ask button").await;
+        browser.see("h1", "Look into your mailbox").await;
+        let text = letter(count).await.data.replace("=\r\n", "").replace("=3D", "=");
+        let link = text.split("/status/confirm?token=").nth(1).unwrap();
+        let link = link.split_whitespace().next().unwrap();
+        browser.open(&format!("{}/status/confirm?token={link}", server.url)).await;
+        browser.click(".ask button").await;
+        browser.see("h1", "You will get news").await;
+    };
+    confirm("ann@shop.example", 0).await;
 
     browser.sign_in(&server).await;
     browser.open(&format!("{}/ui/settings/templates/new", server.url)).await;
@@ -162,6 +165,21 @@ async fn a_customer_asks_for_news_and_gets_it() {
     browser.see("h1", "Parcels are late").await;
     let news = letter(1).await;
     assert!(news.data.contains("by 2 days"), "{}", news.data);
+
+    // Somebody else wants to hear of this one alone.
+    let api = server.api();
+    let id = api.get("/api/v1/incidents").await["items"][0]["id"].as_str().unwrap().to_owned();
+    browser.open(&format!("{}/status/incidents/{id}", server.url)).await;
+    browser.click("p.quiet a[href*=subscribe]").await;
+    browser.see("main", "Of one incident: Parcels are late").await;
+    confirm("bob@shop.example", 2).await;
+    let update = json!({"status": "resolved", "body": "They are on their way."});
+    api.post(&format!("/api/v1/incidents/{id}/updates"), update).await;
+    letter(4).await;
+    let told = |name: &str| {
+        mail.mails().iter().filter(|one| one.to.iter().any(|to| to.contains(name))).count()
+    };
+    assert_eq!((told("ann@shop.example"), told("bob@shop.example")), (3, 2));
 
     let end = news.header("list-unsubscribe").unwrap();
     browser.open(end.trim_matches(['<', '>'])).await;

@@ -158,7 +158,7 @@ on_both! {
 
     /// A server that dies and comes back loses none of them.
     async fn a_restart_loses_no_client(backend: Backend) {
-        let server = Server::start(&backend);
+        let server = Server::start_to_return(&backend);
         let address = server.address().to_owned();
         make_flags(&server.api()).await;
         let mut streaming = Foreign::start("streaming", &server.url, SERVER).await;

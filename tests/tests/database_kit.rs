@@ -70,7 +70,7 @@ on_both! {
         let on = |flag: &str| if is_postgres {
             format!("SELECT CASE WHEN switchback.flag_enabled('{flag}') THEN 'on' ELSE 'off' END")
         } else {
-            format!("SELECT CASE WHEN enabled THEN 'on' ELSE 'off' END FROM switchback_flag_enabled WHERE key = '{flag}'")
+            format!("SELECT COALESCE((SELECT CASE WHEN enabled THEN 'on' ELSE 'off' END FROM switchback_flag_enabled WHERE key = '{flag}'), 'none')")
         };
         mirror(&api, Some("staging")).await;
         let table = if is_postgres { "SELECT CASE WHEN to_regclass('switchback.flags') IS NULL THEN 'none' ELSE 'there' END" } else {
@@ -83,7 +83,7 @@ on_both! {
         until(&backend, &on("auth_bypass"), "on").await;
         api.put("/api/v1/environments/staging/flags/auth_rollout/enabled", json!({"enabled": true})).await;
         api.put("/api/v1/environments/staging/flags/auth_rollout/rollout", json!({"percent": 50})).await;
-        let reach = format!("SELECT reach FROM {} WHERE key = 'auth_rollout'", if is_postgres { "switchback.flags" } else { "switchback_flags" });
+        let reach = format!("SELECT COALESCE((SELECT reach FROM {} WHERE key = 'auth_rollout'), 'none')", if is_postgres { "switchback.flags" } else { "switchback_flags" });
         until(&backend, &reach, "some").await;
         assert_eq!(backend.ask(&on("auth_rollout")).await, "off", "SQL knows no user, so a share is not on");
         let newest = api.get("/api/v1/environments/staging").await["revision"].clone();
@@ -98,7 +98,7 @@ on_both! {
         api.put("/api/v1/data-sources/app", json!({"settings": settings})).await;
         assert_eq!(api.get("/api/v1/data-sources").await[0]["settings"]["mirror"], "staging");
         mirror(&api, None).await;
-        assert_eq!(backend.ask(table).await, "none");
+        until(&backend, table, "none").await;
     }
 
     async fn a_step_that_expires_takes_itself_back_and_leaves_the_others(backend: Backend) {

@@ -64,7 +64,7 @@ async fn journey(backend: &Backend, nodes: usize) {
     let everybody = CLIENTS + nodes;
 
     // Set up: a token for the apps, and the apps, an equal share on each node.
-    let mut servers: Vec<Server> = (0..nodes).map(|_| Server::start(backend)).collect();
+    let mut servers: Vec<Server> = (0..nodes).map(|_| Server::start_to_return(backend)).collect();
     let made = cli(&servers[0], &["token", "create", "apps", "--env", "production"]).await;
     let token = made.trim().to_owned();
     let target =

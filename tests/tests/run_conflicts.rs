@@ -33,7 +33,7 @@ metadata: {name: brief, title: For a while, owner: shop}
 spec:
   deadline: 1m
   steps:
-    - {id: on, flag.set: {key: auth_bypass, value: true}, expires: 1h}
+    - {id: on, expires: 1h, sql.exec: {source: shop, sql: SELECT 1, undo: SELECT 1}}
 ";
 /// Looks at what cannot be looked at.
 const BLIND: &str = "\

@@ -123,7 +123,7 @@ async fn nobody_is_turned_away_without_the_database() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_starts_while_the_database_is_away() {
     let (backend, link) = behind_a_link().await;
-    let first = Server::start(&backend);
+    let first = Server::start_to_return(&backend);
     let id = open(&first.api(), "Sign-in is slow").await;
     let file = backend.folder.path().join("status/board.json");
     eventually("the page is on disk", || async {
@@ -170,7 +170,9 @@ async fn a_server_starts_while_the_database_is_away() {
     eventually("the server is whole", || async {
         let body = json!({"status": "resolved", "body": "It works again."});
         let path = format!("/api/v1/incidents/{id}/updates");
-        api.send(Method::POST, &path, Some(body)).await.status.is_success().then_some(())
+        // Who waited for the database hands over to the whole server and closes its connections.
+        let answer = api.try_send(Method::POST, &path, Some(body)).await?;
+        answer.status.is_success().then_some(())
     })
     .await;
     eventually("everybody sees the whole server", || async {

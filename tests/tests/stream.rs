@@ -241,7 +241,7 @@ on_both! {
 
     /// A server that was killed knows again who has what, without anything having changed.
     async fn a_restarted_server_is_told_what_its_clients_have(backend: Backend) {
-        let server = Server::start(&backend);
+        let server = Server::start_to_return(&backend);
         let address = server.address().to_owned();
         let flags = Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap();
         server.kill();
@@ -258,7 +258,7 @@ on_both! {
 
     /// A graceful end tells clients to come back, and the SDK does.
     async fn clients_survive_a_restart(backend: Backend) {
-        let server = Server::start(&backend);
+        let server = Server::start_to_return(&backend);
         let address = server.address().to_owned();
         let flags = Switchback::builder().url(&server.url).token(SERVER).app("shop").build().await.unwrap();
         assert!(flags.status().live);

@@ -87,6 +87,13 @@ impl App {
                     }
                     Err(error) => Err(error.to_string()),
                 };
+                if self.is_unmirrored(&settings.name).await {
+                    // Somebody took it away while it was shown.
+                    if let Err(error) = self.remove_mirror(&settings.name).await {
+                        tracing::warn!(source = settings.name, "{error}");
+                    }
+                    continue;
+                }
                 status.at = self.clock.now();
                 status.environment = environment;
                 status.error = shown.as_ref().err().cloned();
@@ -103,6 +110,13 @@ impl App {
             let status = known.take();
             self.note_mirror(&settings.name, status);
         }
+    }
+
+    /// Whether a data source is known to show no flags now.
+    async fn is_unmirrored(&self, name: &str) -> bool {
+        let row = self.store.get_data_source(name).await;
+        let settings = row.ok().and_then(|row| serde_json::from_value::<Settings>(row.body).ok());
+        settings.is_some_and(|settings| settings.mirror.is_none())
     }
 
     /// Copies of data sources in drills follow the sandbox.

@@ -91,12 +91,18 @@ impl App {
         }
         let earlier =
             self.store.get_data_source(&settings.name).await.ok().map(view).transpose()?;
-        if settings.mirror.is_none() && earlier.is_some_and(|one| one.settings.mirror.is_some()) {
+        let is_unmirrored =
+            settings.mirror.is_none() && earlier.is_some_and(|one| one.settings.mirror.is_some());
+        if is_unmirrored {
             self.remove_mirror(&settings.name).await?;
         }
         let body =
             serde_json::to_value(&settings).map_err(|error| AppError::Internal(Box::new(error)))?;
         self.store.put_data_source(&settings.name, &body, &self.stamp(who, reason)).await?;
+        if is_unmirrored {
+            // Whoever showed it between the two made it anew.
+            self.remove_mirror(&settings.name).await?;
+        }
         self.hub.publish(News::Environment(settings.mirror.clone().unwrap_or_default()));
         view(self.store.get_data_source(&settings.name).await?)
     }

@@ -99,7 +99,7 @@ impl App {
         let book = self.rule_book().await?;
         let around = Around {
             open: self.store.list_open_alerts(None).await?,
-            silences: self.store.list_silences(end).await?,
+            silences: self.store.list_silences(self.clock.now()).await?,
             components: self.store.list_components().await?,
             channels: self.store.list_channels().await?,
         };
@@ -128,11 +128,13 @@ impl App {
             failures_heard_at: failures_heard_at(&sources),
             components: &around.components,
         };
+        let holds =
+            |rule: &&Rule| rule.enabled && rule.environments.iter().any(|key| key == environment);
+        let mut rules: Vec<&Rule> = book.values().map(|one| &one.rule).filter(holds).collect();
+        // What arrives between two readings must not fire a rule before the one that explains it.
+        rules.sort_by_key(|rule| rule.inhibited_by.is_empty());
         let mut looked = Vec::new();
-        for KnownRule { rule, .. } in book.values() {
-            if !rule.enabled || !rule.environments.iter().any(|key| key == environment) {
-                continue;
-            }
+        for rule in rules {
             let key = (rule.name.clone(), environment.to_owned());
             let before = live.states.get(&key).cloned().unwrap_or_default();
             let reading: Reading = self.reading(&mut live.usuals, place, &rule.when).await?;
@@ -172,7 +174,7 @@ impl App {
                     && alert.rule == one.rule.name
             };
             let open = around.open.iter().find(own);
-            let quiet = quiet_why(one.rule, environment, &firing, around, end);
+            let quiet = quiet_why(one.rule, environment, &firing, around, batch.at);
             let (alert, said) = self.alert_after(one, open, quiet, environment, end);
             news.extend(said.map(|said| News { alert: alert.clone(), rule: Some(one.rule), said }));
             if open != Some(&alert) && !alert.id.is_empty() {
