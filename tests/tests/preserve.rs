@@ -124,6 +124,71 @@ on_both! {
     }
 }
 
+/// Deletes one row of each kind of table.
+const KINDS: &str = "\
+apiVersion: switchback/v1
+kind: Playbook
+metadata: {name: clean, title: Clean all of them, owner: team-shop}
+spec:
+  deadline: 1m
+  preserve:
+    - {id: smalls, source: shop, table: smalls, key: id, rule: no_loss}
+    - {id: uuids, source: shop, table: other.uuids, key: id, rule: no_loss}
+    - {id: parents, source: shop, table: parents, key: id, rule: no_loss}
+    - {id: parts, source: shop, table: parts, key: id, rule: no_loss}
+    - {id: seen, source: shop, table: seen, key: id, rule: no_loss}
+    - {id: words, source: shop, table: words, key: id, rule: no_loss}
+  steps:
+    - {id: one, sql.exec: {source: shop, sql: DELETE FROM smalls WHERE id = 7, undo: SELECT 1}}
+    - {id: two, sql.exec: {source: shop, sql: \"DELETE FROM other.uuids WHERE id = '00000000-0000-0000-0000-000000000007'\", undo: SELECT 1}}
+    - {id: three, sql.exec: {source: shop, sql: DELETE FROM children WHERE id = 7, undo: SELECT 1}}
+    - {id: four, sql.exec: {source: shop, sql: DELETE FROM parts WHERE id = 1007, undo: SELECT 1}}
+    - {id: five, sql.exec: {source: shop, sql: DELETE FROM words WHERE id = 'w7', undo: SELECT 1}}
+";
+
+/// PostgreSQL has many kinds of tables and keys: each row counts in each of them, those on blocks behind a hole included.
+#[tokio::test]
+async fn rows_of_every_kind_of_table_are_known() {
+    let backend = Backend::postgres().await;
+    let (_server, api) = shop::open(&backend, "shop", &[("clean.yaml", KINDS)]).await;
+    for statement in [
+        "CREATE TABLE smalls (id SMALLINT PRIMARY KEY, filler TEXT NOT NULL)",
+        "INSERT INTO smalls SELECT n, repeat('x', 2000) FROM generate_series(1, 9000) AS n",
+        "DELETE FROM smalls WHERE id BETWEEN 100 AND 8000",
+        "CREATE VIEW seen AS SELECT id FROM smalls",
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.uuids (id UUID PRIMARY KEY)",
+        "INSERT INTO other.uuids SELECT lpad(n::text, 32, '0')::uuid FROM generate_series(1, 3000) AS n",
+        "CREATE TABLE parents (id INT PRIMARY KEY)",
+        "CREATE TABLE children () INHERITS (parents)",
+        "INSERT INTO parents SELECT generate_series(5000, 5010)",
+        "INSERT INTO children SELECT generate_series(1, 3000)",
+        "CREATE TABLE parts (id BIGINT PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE parts_low PARTITION OF parts FOR VALUES FROM (0) TO (1000)",
+        "CREATE TABLE parts_high PARTITION OF parts FOR VALUES FROM (1000) TO (9000)",
+        "INSERT INTO parts SELECT generate_series(1, 3000)",
+        "CREATE TABLE words (id TEXT PRIMARY KEY)",
+        "INSERT INTO words SELECT 'w' || n FROM generate_series(1, 3000) AS n",
+    ] {
+        backend.tamper(statement).await;
+    }
+
+    let run = shop::play(&api, "clean", &json!({})).await;
+
+    for (rule, rows, lost) in [
+        ("smalls", 1_099, "7"),
+        ("uuids", 3_000, "00000000-0000-0000-0000-000000000007"),
+        ("parents", 3_011, "7"),
+        ("parts", 3_000, "1007"),
+        ("seen", 1_099, "7"),
+        ("words", 3_000, "w7"),
+    ] {
+        let looks = about(&run, rule);
+        assert_eq!(looks[0]["detail"]["rows"], rows, "{rule}");
+        assert_eq!(looks[1]["detail"]["missing"], json!({"count": 1, "names": [lost]}), "{rule}");
+    }
+}
+
 /// A mistake in a rule is told with its place, before anybody needs it.
 #[tokio::test]
 async fn mistakes_in_rules_are_told() {
