@@ -109,9 +109,11 @@ fn bench(names: &[&str]) -> Result<(), Problem> {
     if names == ["engines"] {
         return bench_engines();
     }
-    run(Command::new("cargo").args(["build", "--workspace", "--release", "--locked"]))?;
+    // What is published is what is measured.
+    run(Command::new("cargo").args(["build", "--workspace", "--profile", "dist", "--locked"]))?;
     let all = [
         "checks",
+        "detection",
         "evaluation",
         "fanout",
         "guards",
@@ -145,7 +147,7 @@ fn bench(names: &[&str]) -> Result<(), Problem> {
                 "there is no benchmark `{name}`; there are {all}, and `engines`, which runs alone"
             ));
         }
-        let mut command = Command::new(tools::target_dir().join("release").join(name));
+        let mut command = Command::new(tools::target_dir().join("dist").join(name));
         match &server {
             Some(server) => run(server.give_to(&mut command))?,
             None => run(&mut command)?,

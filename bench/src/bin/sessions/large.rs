@@ -1,4 +1,5 @@
-//! Looking among millions of sessions: who is in now, a user's past, the average by day, through the API.
+//! Looking among millions of sessions: who is in now, a user's past, the average by day, through the API; and at the charts of a
+//! day of events.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,9 @@ use switchback_bench::server::{ENVIRONMENT, Server};
 use switchback_bench::table::number;
 use tempfile::TempDir;
 
-pub const HEAD: [&str; 4] = ["among many", "sessions", "p50 ms", "p99 ms"];
+use crate::day;
+
+pub const HEAD: [&str; 4] = ["among many", "sessions or events", "p50 ms", "p99 ms"];
 const ROUNDS: usize = 50;
 /// One in so many is open.
 const OPEN_ONE_IN: u64 = 100;
@@ -21,6 +24,7 @@ pub async fn measure(name: &str, address: Option<&str>, rows: u64) -> Vec<Vec<St
     variables.extend(address.map(|address| ("SWITCHBACK_DATABASE_URL", address)));
     Server::start_with(&folder, "127.0.0.1:0", &variables).await.end().await; // makes the tables
     fill(&folder, address, rows).await;
+    run(&folder, address, &day::statements(address.is_some())).await;
     let server = Server::start_with(&folder, "127.0.0.1:0", &variables).await;
     let questions = [
         ("who is in now, in figures", "sessions/summary".to_owned()),
@@ -29,6 +33,19 @@ pub async fn measure(name: &str, address: Option<&str>, rows: u64) -> Vec<Vec<St
         ("a user's past", format!("sessions?user=u_{:032x}", 7)),
         ("average by day, a year", "sessions/days?days=365".to_owned()),
     ];
+    let questions = questions.map(|(what, path)| (what.to_owned(), path));
+    let mut table = asked(&server, name, rows, &questions).await;
+    table.extend(asked(&server, name, day::EVENTS, &day::questions()).await);
+    server.end().await;
+    table
+}
+
+async fn asked(
+    server: &Server,
+    name: &str,
+    rows: u64,
+    questions: &[(String, String)],
+) -> Vec<Vec<String>> {
     let mut table = Vec::new();
     for (what, path) in questions {
         let mut took = Vec::new();
@@ -45,7 +62,6 @@ pub async fn measure(name: &str, address: Option<&str>, rows: u64) -> Vec<Vec<St
             number(percentile(&took, 0.99)),
         ]);
     }
-    server.end().await;
     table
 }
 
@@ -80,19 +96,24 @@ async fn fill(folder: &TempDir, address: Option<&str>, rows: u64) {
             .to_owned(),
         "ANALYZE".to_owned(),
     ];
+    run(folder, address, &statements).await;
+}
+
+/// Runs statements behind the server's back; SQLite keeps figures of its tables by itself.
+pub async fn run(folder: &TempDir, address: Option<&str>, statements: &[String]) {
+    let ours = statements.iter().filter(|one| address.is_some() || *one != "ANALYZE");
+    let texts = ours.map(|one| AssertSqlSafe(one.clone()));
     if let Some(address) = address {
         let mut connection =
             sqlx::PgConnection::connect(address).await.expect("PostgreSQL answers");
-        for statement in statements {
-            let run = sqlx::query(AssertSqlSafe(statement));
-            connection.execute(run).await.expect("the sessions can be made");
+        for text in texts {
+            connection.execute(sqlx::query(text)).await.expect("the rows can be made");
         }
         return;
     }
     let options = SqliteConnectOptions::new().filename(folder.path().join("switchback.db"));
     let mut connection = options.connect().await.expect("the server's file is there");
-    for statement in statements.into_iter().take(2) {
-        let run = sqlx::query(AssertSqlSafe(statement));
-        connection.execute(run).await.expect("the sessions can be made");
+    for text in texts {
+        connection.execute(sqlx::query(text)).await.expect("the rows can be made");
     }
 }

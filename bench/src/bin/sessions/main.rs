@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on says where and ends")]
 
 mod bare;
+mod day;
 mod large;
 
 use std::time::Instant;
