@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use switchback_core::wire::ServerFrame;
 use switchback_sdk::{AuthMode, Context, Switchback};
-use switchback_tests::server::SERVER;
+use switchback_tests::server::{EVENTS, SERVER};
 use switchback_tests::stream::hello;
 use switchback_tests::{Api, Backend, Server, Stream, eventually, on_both};
 
@@ -169,9 +169,36 @@ on_both! {
         client.shutdown().await;
     }
 
+    /// What speaks for the rollback is looked at: not known while nobody reports, and then as it is.
+    async fn what_speaks_for_a_rollback_is_looked_at(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let body = json!({"environment": "production", "reason": REASON});
+        let fits = async || {
+            let found = api.post("/api/v1/playbooks/auth-rollback/preview", body.clone()).await;
+            found["decision"][0].clone()
+        };
+        let silent = fits().await;
+        let logins = |mark: &str, failed: usize| {
+            let kind = move |n: usize| if n < failed { "login_failure" } else { "login_success" };
+            let one = |n: usize| json!({"id": format!("{mark}{n}"), "type": kind(n), "user_id": format!("u{n}")});
+            json!((0..20).map(one).collect::<Vec<_>>())
+        };
+        let app = Api::new(&server.url, EVENTS);
+        app.post("/api/v1/auth-events", logins("a", 10)).await;
+        let failing = fits().await;
+        app.post("/api/v1/auth-events", json!((0..1_000).map(|n| json!({"id": format!("b{n}"), "type": "login_success", "user_id": "u"})).collect::<Vec<_>>())).await;
+        let well = fits().await;
+
+        assert!(silent["holds"]["unknown"].as_str().unwrap().contains("no data"), "{silent}");
+        assert_eq!(failing["holds"], json!({"known": true}), "{failing}");
+        assert!(failing["says"].as_str().unwrap().contains("failures('login', 2) is 0.500"), "{failing}");
+        assert_eq!(well["holds"], json!({"known": false}), "{well}");
+    }
+
     /// kill -9 in the middle of a run: the next start finishes it, nothing twice, the chain verifies.
     async fn a_killed_server_finishes_the_run_when_it_is_back(backend: Backend) {
-        let server = Server::start(&backend);
+        let server = Server::start_to_return(&backend);
         let address = server.address().to_owned();
         let run = start(&server.api(), "auth-rollback").await;
         server.kill();
@@ -193,7 +220,7 @@ on_both! {
 
     /// Killed again and again, each time a little further on: every run ends, nothing is done twice.
     async fn a_server_that_keeps_dying_loses_nothing(backend: Backend) {
-        let mut server = Server::start(&backend);
+        let mut server = Server::start_to_return(&backend);
         let address = server.address().to_owned();
         for rows in [2, 4, 6, 9] {
             let api = server.api();

@@ -217,7 +217,7 @@ impl Pack {
 }
 
 fn read(reader: &mut Reader, root: &Node) -> Option<Pack> {
-    let map = reader.map(root, "", &["kind", "metadata", "spec"], &[])?;
+    let map = reader.map(root, "", &["kind", "metadata", "spec"])?;
     reader.word(map, "", "kind", &[("CheckPack", ())]);
     for key in ["kind", "metadata", "spec"] {
         if map.get(key).is_none() {
@@ -225,12 +225,12 @@ fn read(reader: &mut Reader, root: &Node) -> Option<Pack> {
         }
     }
     let meta = map.get("metadata")?;
-    let meta = reader.map(meta, "metadata", &["name", "title", "owner"], &[])?;
+    let meta = reader.map(meta, "metadata", &["name", "title", "owner"])?;
     let name = reader.name(meta, "metadata", "name");
     let title = reader.required(meta, "metadata", "title", 100);
     let owner = reader.optional(meta, "metadata", "owner", 100).unwrap_or_default();
     let node = map.get("spec")?;
-    let spec = reader.map(node, "spec", &["about", "dialects", "monitor", "checks"], &[])?;
+    let spec = reader.map(node, "spec", &["about", "dialects", "monitor", "checks"])?;
     let about = reader.optional(spec, "spec", "about", 2_000).unwrap_or_default();
     let dialects = dialects(reader, spec);
     let pace = pace(reader, spec).unwrap_or_default();
@@ -268,7 +268,7 @@ fn pace(reader: &mut Reader, spec: Entries<'_>) -> Option<Pace> {
     ];
     let path = "spec.monitor";
     let usual = Pace::default();
-    let map = reader.map(spec.get("monitor")?, path, &KEYS, &[])?;
+    let map = reader.map(spec.get("monitor")?, path, &KEYS)?;
     let (shortest, longest) = EVERY_MS;
     let mut span = |key: &str, low: u64, high: u64, or: u64| {
         let Some(ms) = reader.duration(map, path, key) else { return or };
@@ -357,7 +357,7 @@ fn check(reader: &mut Reader, node: &Node, path: &str) -> Option<Check> {
         ("text", LabelKind::Text),
         ("none", LabelKind::None),
     ];
-    let map = reader.map(node, path, &KEYS, &[])?;
+    let map = reader.map(node, path, &KEYS)?;
     let name = reader.name(map, path, "name");
     let title = reader.required(map, path, "title", 100);
     let about = reader.optional(map, path, "about", 2_000).unwrap_or_default();
@@ -417,7 +417,7 @@ fn check(reader: &mut Reader, node: &Node, path: &str) -> Option<Check> {
 
 fn fix(reader: &mut Reader, node: &Node, path: &str) -> Option<Fix> {
     const KEYS: [&str; 4] = ["per", "sql", "tables", "rows_per_key"];
-    let map = reader.map(node, path, &KEYS, &[])?;
+    let map = reader.map(node, path, &KEYS)?;
     if map.get("per").is_none() {
         reader.fault(node, path, "`per` is missing", "key or batch");
     }
@@ -434,7 +434,7 @@ fn fix(reader: &mut Reader, node: &Node, path: &str) -> Option<Fix> {
     let items = map.get("tables").map(|node| reader.list(node, &join(path, "tables")));
     for (index, item) in items.unwrap_or_default().iter().enumerate() {
         let path = format!("{path}.tables[{index}]");
-        let Some(map) = reader.map(item, &path, &["table", "key"], &[]) else { continue };
+        let Some(map) = reader.map(item, &path, &["table", "key"]) else { continue };
         let (table, key) =
             (reader.required(map, &path, "table", 130), reader.required(map, &path, "key", 63));
         if let (Some(table), Some(key)) = (table, key) {

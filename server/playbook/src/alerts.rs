@@ -82,7 +82,7 @@ pub(crate) fn parse(
     inputs: &[Input],
 ) -> Option<Alert> {
     let keys = ["receiver_token", "match", "environment", "approve", "wait", "inputs"];
-    let map = reader.map(node, path, &keys, &[])?;
+    let map = reader.map(node, path, &keys)?;
     let receiver_token = reader.required(map, path, "receiver_token", 100);
     let labels = map.get("match").map(|node| labels(reader, node, &join(path, "match")));
     if labels.as_ref().is_none_or(BTreeMap::is_empty) {

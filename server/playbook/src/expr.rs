@@ -207,13 +207,35 @@ pub fn plain_scalar(text: &str) -> Value {
 
 /// Refuses what fuel does not see: `[1] * 100000000` is one step and minutes of work (measured: 36 s).
 fn check_shape(expression: &str) -> Result<(), String> {
-    if expression.contains('*') && expression.contains(['[', '{', ',']) {
+    let code = outside_texts(expression);
+    if code.contains('*') && code.contains(['[', '{', ',']) {
         return Err("lists cannot be multiplied; leave `*` or the list out".to_owned());
     }
     if expression.len() > EXPRESSION_BYTES_MAX {
         return Err(format!("the expression is longer than {EXPRESSION_BYTES_MAX} bytes"));
     }
     Ok(())
+}
+
+/// An expression without what stands in its quoted texts; a quote that is never closed hides nothing.
+fn outside_texts(expression: &str) -> String {
+    let mut code = String::new();
+    let mut rest = expression;
+    while let Some((before, quoted)) = rest.split_once(['\'', '"']) {
+        code.push_str(before);
+        let quote = rest.get(before.len()..).and_then(|tail| tail.chars().next());
+        let mut is_escaped = false;
+        let end = quoted.char_indices().find(|(_, c)| {
+            let ends = Some(*c) == quote && !is_escaped;
+            is_escaped = *c == '\\' && !is_escaped;
+            ends
+        });
+        match end.and_then(|(at, _)| quoted.get(at + 1..)) {
+            Some(tail) => rest = tail,
+            None => return code + quoted,
+        }
+    }
+    code + rest
 }
 
 fn sentence(error: &minijinja::Error) -> String {
@@ -263,6 +285,8 @@ mod tests_of_expressions {
             "9 ** 9999999",
             "[1] * 100000000",
             "1 in (1, 2) * 100000000",
+            "'a\\'' in ['\\''] * 100000000",
+            "\"'\" in [\"'\"] * 100000000",
             "range(100000000)",
             "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
             "1 +",

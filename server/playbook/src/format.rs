@@ -27,7 +27,7 @@
 //!   always:                          # when it is over, however it ends
 //!     - report: {to: [rollback_log, incident]}
 //!   decision:                        # shown to whoever decides
-//!     - {text: Sign-in fails for more than 5 % of attempts.}
+//!     - {text: Sign-in fails for more than 5 % of attempts., expr: "failures('login', 2) > 0.05"}
 //!   require:                         # read only, before the first step
 //!     - {id: not_already, flag: auth_bypass, is: off, else: stop_ok}     # stop_ok | fail
 //!   preserve:                        # measured before the first step, after the last, after an undo
@@ -39,7 +39,9 @@
 //!       title: Let everybody in
 //!       flag.set: {key: auth_bypass, value: true}       # exactly one kind
 //!       expires: 4h                  # a flag goes off by itself; another kind is undone by itself
-//!       if: inputs.eta != '0s'       # may also read steps.<earlier id>.state
+//!       if: inputs.eta != '0s'       # may also read steps.<earlier id>.state, .ok, .out.<name>, and look: flag('key'), age('source'),
+//!                                    # count('source', 'SELECT …'), metric('https://prometheus', 'query'),
+//!                                    # failures('login', 5), now
 //!       timeout: 10s                 # one attempt; default by kind
 //!       retry: {times: 3, backoff: 1s}
 //!       foreach: [checkout, search]  # one step for each, named <id>_1, <id>_2, …; values see `item`
@@ -140,6 +142,15 @@ pub struct Retry {
     pub times: u32,
     /// The pause before the second attempt, in milliseconds; it doubles up to a minute.
     pub backoff_ms: u64,
+}
+
+/// Something that speaks for running a playbook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Criterion {
+    /// What people read.
+    pub text: String,
+    /// What shows whether it is so.
+    pub expr: Option<String>,
 }
 
 /// A read-only condition that must hold before the first step.
@@ -284,7 +295,7 @@ pub struct Playbook {
     /// How often it may start by itself.
     pub limits: Limits,
     /// What speaks for running it.
-    pub decision: Vec<String>,
+    pub decision: Vec<Criterion>,
     /// Constants by name: `vars.<name>`.
     pub vars: BTreeMap<String, Value>,
     /// What must hold first.
@@ -310,7 +321,7 @@ pub fn parse(text: &str) -> Result<Playbook, Vec<Problem>> {
 }
 
 fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
-    let top = reader.map(root, "", &["apiVersion", "kind", "metadata", "spec"], &[])?;
+    let top = reader.map(root, "", &["apiVersion", "kind", "metadata", "spec"])?;
     reader.word(top, "", "apiVersion", &[(API_VERSION, ())]);
     reader.word(top, "", "kind", &[("Playbook", ())]);
     for key in ["apiVersion", "kind", "metadata", "spec"] {
@@ -319,7 +330,7 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         }
     }
     let keys = ["name", "title", "owner", "labels", "description"];
-    let meta = reader.map(top.get("metadata")?, "metadata", &keys, &[])?;
+    let meta = reader.map(top.get("metadata")?, "metadata", &keys)?;
     let name = reader.name(meta, "metadata", "name");
     let title = reader.required(meta, "metadata", "title", 120);
     let owner = reader.optional(meta, "metadata", "owner", 120);
@@ -342,7 +353,7 @@ fn playbook(reader: &mut Reader, root: &Node, text: &str) -> Option<Playbook> {
         "undo_order",
         "always",
     ];
-    let spec = reader.map(top.get("spec")?, "spec", &keys, &[])?;
+    let spec = reader.map(top.get("spec")?, "spec", &keys)?;
     let deadlines = [
         ("compensate", OnDeadline::Compensate),
         ("pause", OnDeadline::Pause),
@@ -431,21 +442,23 @@ fn vars(reader: &mut Reader, node: &Node) -> BTreeMap<String, Value> {
 }
 
 fn drill(reader: &mut Reader, node: &Node) -> Option<Drill> {
-    let map = reader.map(node, "spec.drill", &["every", "stale"], &[])?;
+    let map = reader.map(node, "spec.drill", &["every", "stale"])?;
     let words = [("warn", Stale::Warn), ("block", Stale::Block)];
     let stale = reader.word(map, "spec.drill", "stale", &words).unwrap_or(Stale::Warn);
     Some(Drill { every_ms: reader.duration(map, "spec.drill", "every")?, stale })
 }
 
-fn decision(reader: &mut Reader, node: &Node) -> Vec<String> {
-    let mut texts = Vec::new();
+fn decision(reader: &mut Reader, node: &Node) -> Vec<Criterion> {
+    let mut found = Vec::new();
     for (index, item) in reader.list(node, "spec.decision").iter().enumerate() {
         let path = format!("spec.decision[{index}]");
-        if let Some(map) = reader.map(item, &path, &["text"], &["expr"]) {
-            texts.extend(reader.required(map, &path, "text", 400));
+        if let Some(map) = reader.map(item, &path, &["text", "expr"]) {
+            let text = reader.required(map, &path, "text", 400);
+            let expr = reader.optional(map, &path, "expr", 1_000);
+            found.extend(text.map(|text| Criterion { text, expr }));
         }
     }
-    texts
+    found
 }
 
 fn require(reader: &mut Reader, node: &Node) -> Vec<Require> {
@@ -453,7 +466,7 @@ fn require(reader: &mut Reader, node: &Node) -> Vec<Require> {
     for (index, item) in reader.list(node, "spec.require").iter().enumerate() {
         let path = format!("spec.require[{index}]");
         let keys = ["id", "flag", "is", "check", "source", "max", "pack", "health", "expr", "else"];
-        let Some(map) = reader.map(item, &path, &keys, &[]) else { continue };
+        let Some(map) = reader.map(item, &path, &keys) else { continue };
         let id = reader.name(map, &path, "id");
         let wanted = match map.get("check") {
             Some(node) if node.text() == Some("consistency") => health(reader, map, &path),

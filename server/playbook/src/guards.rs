@@ -40,7 +40,7 @@ pub(crate) fn parse(
     inputs: &[Input],
 ) -> Option<GuardTrigger> {
     let keys = ["flag", "environment", "approve", "wait", "inputs"];
-    let map = reader.map(node, path, &keys, &[])?;
+    let map = reader.map(node, path, &keys)?;
     let flag = reader.required(map, path, "flag", 100);
     let (approve, wait_ms) = alerts::asked(reader, map, path);
     let given = triggers::given(reader, map, path, inputs, false);

@@ -138,7 +138,7 @@ pub(crate) fn parse(reader: &mut Reader, node: &Node) -> Vec<Input> {
 fn parse_one(reader: &mut Reader, name: &str, node: &Node) -> Option<Input> {
     let path = join("spec.inputs", name);
     let allowed = ["type", "description", "enum", "default", "required", "min"];
-    let map = reader.map(node, &path, &allowed, &[])?;
+    let map = reader.map(node, &path, &allowed)?;
     let ascii = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || name.len() > 60 || !name.chars().all(ascii) {
         let hint = "use letters, digits and `_`, as it stands in expressions";

@@ -38,6 +38,7 @@ pub mod steps;
 pub mod templates;
 pub mod triggers;
 pub mod units;
+pub mod watch;
 pub mod yaml;
 
 pub use plan::{Plan, compile};

@@ -80,8 +80,8 @@ fn names(playbook: &Playbook, templates: &Library, problems: &mut Vec<Problem>) 
     if let Some(node) = &playbook.concurrency_key {
         in_values(node, "spec.concurrency.key", &known, problems);
     }
-    let mut live = known.clone();
-    live.extend(crate::live::NAMES.iter().map(|name| (*name).to_owned()));
+    let looks = crate::live::NAMES.map(str::to_owned);
+    let live: Vec<String> = known.iter().cloned().chain(looks.clone()).collect();
     for (index, require) in playbook.require.iter().enumerate() {
         let Wanted::Expression { expr } = &require.wanted else { continue };
         if let Err((message, hint)) = expr::check_names(expr, &live) {
@@ -89,11 +89,18 @@ fn names(playbook: &Playbook, templates: &Library, problems: &mut Vec<Problem>) 
             problems.push(Problem::new(path, message).hint(hint));
         }
     }
-    let mut seen = known.clone();
+    for (index, criterion) in playbook.decision.iter().enumerate() {
+        let Some(expr) = &criterion.expr else { continue };
+        if let Err((message, hint)) = expr::check_names(expr, &live) {
+            let path = format!("spec.decision[{index}].expr");
+            problems.push(Problem::new(path, message).hint(hint));
+        }
+    }
+    let mut seen = live;
     for (index, step) in playbook.steps.iter().enumerate() {
         names_of(step, &format!("spec.steps[{index}]"), &known, &seen, problems);
         for id in ids(step, templates, 0) {
-            seen.extend(["state", "ok"].map(|field| format!("steps.{id}.{field}")));
+            seen.extend(["state", "ok", "out.*"].map(|field| format!("steps.{id}.{field}")));
         }
     }
 }

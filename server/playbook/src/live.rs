@@ -1,4 +1,5 @@
-//! Expressions that look at the world, in preconditions: `flag('auth_bypass') == false and age('app') < 24`.
+//! Expressions that look at the world: `flag('auth_bypass') == false and age('app') < 24`, in preconditions, in the `if:` of a step, and in what
+//! speaks for running a playbook.
 //!
 //! The engine of expressions asks nobody. So an expression is evaluated until it wants something that is not known, that is asked for,
 //! and it is evaluated again: what it never comes to is never asked.
@@ -12,14 +13,23 @@ use serde_json::Value;
 use crate::expr;
 use crate::ports::{HttpQuestion, PortError, Question, World};
 use crate::steps::{flags, probe_metric};
+use crate::watch::KINDS;
 
 /// The names that such an expression may use besides those of all expressions.
-pub const NAMES: [&str; 5] = ["flag", "age", "count", "metric", "now"];
+pub const NAMES: [&str; 6] = ["flag", "age", "count", "metric", "failures", "now"];
 /// So many things one expression may ask for.
 const LOOKS_MAX: usize = 20;
 /// One question to Prometheus may take so long, in milliseconds.
 const METRIC_MS: u64 = 5_000;
+/// The longest window that failures are looked at in: a day.
+const MINUTES_MAX: u32 = 1_440;
 const HOUR_MS: f64 = 3_600_000.0;
+
+/// Whether an expression looks at the world.
+pub(crate) fn looks(expression: &str) -> bool {
+    expr::names(expression)
+        .is_ok_and(|names| names.iter().any(|name| NAMES.contains(&name.as_str())))
+}
 
 /// Something that an expression wants to know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,17 +42,19 @@ enum Look {
     Count(String, String),
     /// What Prometheus says to a query.
     Metric(String, String),
+    /// Which share of attempts failed in the last minutes.
+    Failures(String, u32),
 }
 
 type Known = BTreeMap<Look, Value>;
 
-/// Whether it holds, and what was seen. What has no answer does not hold.
+/// Whether it holds, and what was seen; the inner error says why there is no answer.
 pub(crate) async fn holds(
     expression: &str,
     context: &Value,
     environment: &str,
     world: &World,
-) -> Result<(bool, String), PortError> {
+) -> Result<Result<(bool, String), String>, PortError> {
     let mut known = Known::new();
     let mut context = context.clone();
     if let Value::Object(names) = &mut context {
@@ -50,17 +62,17 @@ pub(crate) async fn holds(
     }
     for _ in 0..=LOOKS_MAX {
         match evaluate(expression, &context, &known) {
-            Ok(holds) => return Ok((holds, says(expression, &known))),
+            Ok(holds) => return Ok(Ok((holds, says(expression, &known)))),
             Err(Missed::Wants(look)) => match ask(&look, environment, world).await? {
                 Ok(value) => {
                     known.insert(look, value);
                 }
-                Err(why) => return Ok((false, why)),
+                Err(why) => return Ok(Err(why)),
             },
-            Err(Missed::Wrong(why)) => return Ok((false, why)),
+            Err(Missed::Wrong(why)) => return Ok(Err(why)),
         }
     }
-    Ok((false, format!("it asks for more than {LOOKS_MAX} things")))
+    Ok(Err(format!("it asks for more than {LOOKS_MAX} things")))
 }
 
 enum Missed {
@@ -98,6 +110,19 @@ fn evaluate(expression: &str, context: &Value, known: &Known) -> Result<bool, Mi
         env.add_function("age", one(Look::Age));
         env.add_function("count", two(Look::Count));
         env.add_function("metric", two(Look::Metric));
+        let find = find.clone();
+        env.add_function("failures", move |what: String, minutes: u32| {
+            if !KINDS.contains(&what.as_str()) {
+                let all = KINDS.join("', '");
+                let why = format!("`{what}` is not reported; there are '{all}'");
+                return Err(Error::new(ErrorKind::InvalidOperation, why));
+            }
+            if !(1..=MINUTES_MAX).contains(&minutes) {
+                let why = format!("1 to {MINUTES_MAX} minutes are expected");
+                return Err(Error::new(ErrorKind::InvalidOperation, why));
+            }
+            find(Look::Failures(what, minutes))
+        });
     };
     let result = expr::holds_with(expression, context, add);
     let wants = wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -141,6 +166,12 @@ async fn ask(
             });
             number.map(Value::from).ok_or_else(|| format!("`{source}` gave no number to `{sql}`"))
         }
+        Look::Failures(what, minutes) => {
+            let found = world.watch.failures(environment, what, *minutes).await?;
+            found
+                .map(Value::from)
+                .ok_or_else(|| format!("no data: nobody reports {what}s, or nobody tried"))
+        }
         Look::Metric(url, query) => {
             let question = HttpQuestion {
                 method: "GET".to_owned(),
@@ -162,6 +193,9 @@ fn says(expression: &str, known: &Known) -> String {
         Look::Age(source) => format!("age('{source}') is {:.1}", value.as_f64().unwrap_or(0.0)),
         Look::Count(source, _) => format!("count('{source}', …) is {value}"),
         Look::Metric(_, query) => format!("metric(…, '{query}') is {value}"),
+        Look::Failures(what, minutes) => {
+            format!("failures('{what}', {minutes}) is {:.3}", value.as_f64().unwrap_or(0.0))
+        }
     });
     let seen = seen.collect::<Vec<_>>().join(", ");
     if seen.is_empty() {

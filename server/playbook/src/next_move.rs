@@ -10,6 +10,7 @@ use crate::blocks::{Block, PlannedBlock};
 use crate::expr;
 use crate::format::{OnDeadline, OnError, Otherwise};
 use crate::journal::Entry;
+use crate::live;
 use crate::plan::{Condition, OnTimeout, Plan, PlannedStep};
 use crate::preserve::OnBroken;
 use crate::state::{Cause, Ending, PreserveView, RunView, StepState, StepView};
@@ -38,6 +39,8 @@ pub enum Move {
     Compare(usize),
     /// Write down that this preserve rule is not looked at.
     Unmeasured(usize, String),
+    /// Look whether the condition of this step or block holds, with these values.
+    Look(String, String, Value),
     /// Leave the step out.
     Skip(usize, String),
     /// Write down that the step failed before it started.
@@ -96,6 +99,7 @@ pub fn next_move(
         Move::WaitUntil(at) | Move::AwaitApproval(_, at) => Move::Join(Some(at)),
         Move::RunStep(..)
         | Move::Verify(_)
+        | Move::Look(..)
         | Move::Skip(..)
         | Move::Fail(..)
         | Move::Pause { .. }
@@ -376,8 +380,8 @@ fn start(
 fn unless_it_runs(plan: &Plan, view: &RunView, index: usize, step: &PlannedStep) -> Option<Move> {
     let around: Vec<&PlannedBlock> = plan.blocks_of(step).collect();
     for block in around.iter().rev() {
-        if let Some(found) = condition(plan, view, index, &block.condition, block.within.as_deref())
-        {
+        let own = (block.id.as_str(), &block.condition, block.within.as_deref());
+        if let Some(found) = condition(plan, view, index, own) {
             return Some(found);
         }
         let idle = plan.require.iter().find(|require| {
@@ -390,20 +394,27 @@ fn unless_it_runs(plan: &Plan, view: &RunView, index: usize, step: &PlannedStep)
             return Some(Move::Skip(index, why));
         }
     }
-    condition(plan, view, index, &step.condition, step.block.as_deref())
+    condition(plan, view, index, (&step.id, &step.condition, step.block.as_deref()))
 }
 
-/// Looks at a condition that stands in `block`.
+/// Looks at the condition of a step or a block that stands in another block.
 fn condition(
     plan: &Plan,
     view: &RunView,
     index: usize,
-    condition: &Condition,
-    block: Option<&str>,
+    (id, condition, block): (&str, &Condition, Option<&str>),
 ) -> Option<Move> {
     match condition {
         Condition::Always => None,
         Condition::Never => Some(Move::Skip(index, "its condition does not hold".to_owned())),
+        Condition::When(expression) if live::looks(expression) => match view.conditions.get(id) {
+            Some(Ok(true)) => None,
+            Some(Ok(false)) => {
+                Some(Move::Skip(index, format!("`{}` does not hold", expression.trim())))
+            }
+            Some(Err(message)) => Some(Move::Fail(index, format!("its condition: {message}"))),
+            None => Some(Move::Look(id.to_owned(), expression.clone(), context(plan, view, block))),
+        },
         Condition::When(expression) => match expr::holds(expression, &context(plan, view, block)) {
             Ok(true) => None,
             Ok(false) => Some(Move::Skip(index, format!("`{}` does not hold", expression.trim()))),
@@ -419,7 +430,8 @@ fn context(plan: &Plan, view: &RunView, block: Option<&str>) -> Value {
     for (step, seen) in plan.steps.iter().zip(&view.steps) {
         let Some(name) = step.id.strip_prefix(&scope) else { continue };
         let ok = matches!(seen.state, StepState::Done | StepState::Verified);
-        put(&mut steps, name, json!({"state": seen.state, "ok": ok}));
+        let out = seen.output.clone().unwrap_or_else(|| json!({}));
+        put(&mut steps, name, json!({"state": seen.state, "ok": ok, "out": out}));
     }
     if let Value::Object(values) = &mut values {
         values.insert("steps".to_owned(), Value::Object(steps));

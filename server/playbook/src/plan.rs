@@ -20,8 +20,10 @@ use crate::templates::Library;
 pub(crate) use fill::{Filled, fill};
 
 /// The newest version of this structure that is understood; a run of a newer one is refused rather than misread.
-pub const PLAN_VERSION: u32 = 2;
-/// The version of a plan without groups and calls, which earlier releases understand too.
+pub const PLAN_VERSION: u32 = 3;
+/// The version of a plan without conditions that look at the world, which earlier releases understand too.
+const BLIND_VERSION: u32 = 2;
+/// The version of a plan that has no groups and calls either.
 const PLAIN_VERSION: u32 = 1;
 
 /// Who must agree before a step starts.
@@ -62,7 +64,7 @@ pub enum Condition {
     Always,
     /// Its `if:` was false when the plan was made.
     Never,
-    /// It depends on how earlier steps end.
+    /// It is found out when its turn comes: it depends on how earlier steps end, or on what the world looks like then.
     When(String),
 }
 

@@ -15,6 +15,7 @@ use crate::journal::{Journal, Lease, NewEntry};
 use crate::preserve::Preserve;
 use crate::says::Says;
 use crate::sessions::Sessions;
+use crate::watch::Watch;
 
 /// Why a port did not do what it was asked; each variant needs a different reaction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -558,6 +559,8 @@ pub struct World {
     pub sessions: Arc<dyn Sessions>,
     /// Packs of consistency checks.
     pub consistency: Arc<dyn Consistency>,
+    /// What apps report about logins.
+    pub watch: Arc<dyn Watch>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Watchers.

@@ -127,7 +127,7 @@ fn parse_one(reader: &mut Reader, node: &Node, path: &str) -> Option<Preserve> {
         "pii",
         "on_broken",
     ];
-    let map = reader.map(node, path, &keys, &[])?;
+    let map = reader.map(node, path, &keys)?;
     let id = reader.name(map, path, "id");
     let source = reader.required(map, path, "source", 60);
     let table = table(reader, map, path);
@@ -221,7 +221,7 @@ fn main_rule(reader: &mut Reader, map: Entries<'_>, path: &str) -> Option<Rule> 
 }
 
 fn also_rules(reader: &mut Reader, node: &Node, path: &str) -> Vec<Rule> {
-    let Some(map) = reader.map(node, path, &["columns_unchanged", "sum_unchanged"], &[]) else {
+    let Some(map) = reader.map(node, path, &["columns_unchanged", "sum_unchanged"]) else {
         return Vec::new();
     };
     let mut rules = Vec::new();

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::format::{Criterion, Playbook};
 use crate::journal::Lease;
 use crate::plan::{Condition, Plan};
 use crate::ports::World;
-use crate::require;
 use crate::steps::{self, Answer, At, Effect, Overlay, Undo};
+use crate::{live, next_move, require};
 
 /// What a run of the plan would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,6 +38,17 @@ pub struct RequirePreview {
     pub id: String,
     /// Whether it holds now.
     pub holds: Answer<bool>,
+}
+
+/// Something that speaks for running a playbook, as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CriterionPreview {
+    /// What people read.
+    pub text: String,
+    /// Whether it is so; none: people judge.
+    pub holds: Option<Answer<bool>>,
+    /// What was seen.
+    pub says: String,
 }
 
 /// What a step would do.
@@ -128,6 +140,24 @@ pub async fn dry_run(plan: &Plan, world: &World) -> Preview {
         slowest_ms: plan.slowest_ms(),
         deadline_ms: plan.deadline_ms,
     }
+}
+
+/// Looks at what speaks for running a playbook.
+pub async fn criteria(playbook: &Playbook, plan: &Plan, world: &World) -> Vec<CriterionPreview> {
+    let (_, values) = next_move::values(plan, None);
+    let mut found = Vec::new();
+    for Criterion { text, expr } in &playbook.decision {
+        let (holds, says) = match expr {
+            None => (None, String::new()),
+            Some(expr) => match live::holds(expr, &values, &plan.environment, world).await {
+                Ok(Ok((holds, says))) => (Some(Answer::Known(holds)), says),
+                Ok(Err(why)) => (Some(Answer::Unknown(why)), String::new()),
+                Err(error) => (Some(Answer::Unknown(error.to_string())), String::new()),
+            },
+        };
+        found.push(CriterionPreview { text: text.clone(), holds, says });
+    }
+    found
 }
 
 async fn require(plan: &Plan, world: &World) -> Vec<RequirePreview> {

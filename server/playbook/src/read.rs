@@ -37,26 +37,15 @@ impl Reader {
         self.problems.push(Problem::new(path, message).at(node.at).hint(hint));
     }
 
-    /// A map that has only `allowed` keys. `later` are keys of the format that this release does not run.
-    pub fn map<'n>(
-        &mut self,
-        node: &'n Node,
-        path: &str,
-        allowed: &[&str],
-        later: &[&str],
-    ) -> Option<Entries<'n>> {
+    /// A map that has only `allowed` keys.
+    pub fn map<'n>(&mut self, node: &'n Node, path: &str, allowed: &[&str]) -> Option<Entries<'n>> {
         let Some(pairs) = node.pairs() else {
             self.fault(node, path, format!("a map is expected, not {}", node.noun()), "");
             return None;
         };
         for (key, _) in pairs {
             let (name, at) = (key.text.as_str(), key.at);
-            if later.contains(&name) {
-                let message =
-                    format!("`{name}` is part of the format, but this release does not run it");
-                self.problems
-                    .push(Problem::new(join(path, name), message).at(at).hint("leave it out"));
-            } else if !allowed.contains(&name) {
+            if !allowed.contains(&name) {
                 let hint = suggest(name, allowed.iter().copied());
                 let message = format!("unknown key `{name}`");
                 self.problems.push(Problem::new(join(path, name), message).at(at).hint(hint));

@@ -35,7 +35,9 @@ pub(crate) async fn look(
         }
         Wanted::Expression { expr } => {
             let (_, values) = crate::next_move::values(plan, require.block.as_deref());
-            crate::live::holds(expr, &values, &plan.environment, world).await
+            let found = crate::live::holds(expr, &values, &plan.environment, world).await?;
+            // What has no answer does not hold.
+            Ok(found.unwrap_or_else(|why| (false, why)))
         }
         Wanted::Health { pack, health } => {
             let wish = PackWish { pack: pack.clone(), ..PackWish::default() };

@@ -8,12 +8,13 @@ use switchback_core::model::Millis;
 use crate::flights::Flights;
 use crate::format::OnDeadline;
 use crate::journal::{Lease, NewEntry, Phase, RunRecord};
+use crate::live;
 use crate::next_move::{Move, next_move};
 use crate::plan::{PLAN_VERSION, PlannedStep};
 use crate::ports::{PortError, World};
 use crate::require;
 use crate::standing::Standing;
-use crate::state::{Ending, RunState, RunView};
+use crate::state::{CONDITION, Ending, RunState, RunView};
 use crate::steps::{self, At, Check, Ran, StepError, StepKind};
 
 /// How often the lease is renewed, in milliseconds; it lives for 5,000.
@@ -150,6 +151,22 @@ impl Driver<'_> {
                     let detail = json!({"because": because});
                     self.append(&rule.row_id(), 0, Phase::Skipped, detail).await?;
                 }
+            }
+            Move::Look(id, expression, values) => {
+                let environment = &record.plan.environment;
+                let found = match live::holds(&expression, &values, environment, self.world).await {
+                    Ok(found) => found,
+                    Err(error @ (PortError::NotFound(_) | PortError::Refused(_))) => {
+                        Err(error.to_string())
+                    }
+                    Err(error) => return Err(journal_error(error)),
+                };
+                let (phase, detail) = match found {
+                    Ok((true, says)) => (Phase::Verified, json!({"says": says})),
+                    Ok((false, says)) => (Phase::Unverified, json!({"says": says, "error": says})),
+                    Err(why) => (Phase::Failed, json!({"error": why})),
+                };
+                self.append(&format!("{CONDITION}{id}"), 0, phase, detail).await?;
             }
             Move::Skip(index, because) => {
                 self.about(record, index, Phase::Skipped, json!({"because": because})).await?;

@@ -150,7 +150,7 @@ pub(crate) fn parse(reader: &mut Reader, map: Entries<'_>) -> Says {
 }
 
 fn email(reader: &mut Reader, node: &Node) -> Option<EmailText> {
-    let map = reader.map(node, "email", &["subject", "text", "html"], &[])?;
+    let map = reader.map(node, "email", &["subject", "text", "html"])?;
     let subject = reader.required(map, "email", "subject", 200);
     if let (Some(text), Some(place)) = (&subject, map.get("subject"))
         && text.trim().contains('\n')
@@ -165,7 +165,7 @@ fn email(reader: &mut Reader, node: &Node) -> Option<EmailText> {
 }
 
 fn in_app(reader: &mut Reader, node: &Node) -> Option<InAppText> {
-    let map = reader.map(node, "in_app", &["title", "message", "severity"], &[])?;
+    let map = reader.map(node, "in_app", &["title", "message", "severity"])?;
     let words: Vec<_> = SEVERITIES.iter().map(|word| (*word, *word)).collect();
     Some(InAppText {
         title: reader.required(map, "in_app", "title", 100)?,

@@ -91,7 +91,7 @@ pub(crate) fn parse(
     path: &str,
     inputs: &[Input],
 ) -> Option<Schedule> {
-    let map = reader.map(node, path, &["every", "at", "days", "environment", "inputs"], &[])?;
+    let map = reader.map(node, path, &["every", "at", "days", "environment", "inputs"])?;
     let given = triggers::given(reader, map, path, inputs, false);
     triggers::all_given(reader, node, path, inputs, &given);
     let given = given.into_iter().filter_map(|(name, given)| match given {

@@ -346,6 +346,9 @@ impl PreserveView {
     }
 }
 
+/// How the row ids of conditions begin that look at the world.
+pub const CONDITION: &str = "if.";
+
 /// A run, as its rows add up.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunView {
@@ -353,6 +356,8 @@ pub struct RunView {
     pub steps: Vec<StepView>,
     /// Which preconditions were looked at, and whether they held.
     pub require: BTreeMap<String, bool>,
+    /// What conditions that look at the world said, by the step or block; the error says why they have no answer.
+    pub conditions: BTreeMap<String, Result<bool, String>>,
     /// What must not get lost, by the rule's id.
     pub preserve: BTreeMap<String, PreserveView>,
     /// Since when it unwinds, and why.
@@ -379,6 +384,7 @@ impl RunView {
         let mut view = Self {
             steps: vec![StepView::default(); plan.steps.len()],
             require: BTreeMap::new(),
+            conditions: BTreeMap::new(),
             preserve: BTreeMap::new(),
             compensating: None,
             cancelled: false,
@@ -422,6 +428,15 @@ impl RunView {
         }
         if matches!(row.phase, Phase::Done | Phase::Undone) {
             self.revisions.extend(row.detail.get("revision").and_then(Value::as_u64));
+        }
+        if let Some(id) = row.step_id.strip_prefix(CONDITION) {
+            let why = row.detail.get("error").and_then(Value::as_str).unwrap_or_default();
+            let found = match row.phase {
+                Phase::Verified => Ok(true),
+                Phase::Unverified => Ok(false),
+                _ => Err(why.to_owned()),
+            };
+            self.conditions.insert(id.to_owned(), found);
         }
         if let Some(id) = row.step_id.strip_prefix("require.") {
             match (row.phase, row.detail.get("decision")) {

@@ -219,7 +219,7 @@ impl Library {
 fn parse(reader: &mut Reader, root: &Node) -> Option<IncidentTemplate> {
     let own = ["name", "title", "impact", "status", "components", "placeholders", "body"];
     let keys: Vec<&str> = own.into_iter().chain(says::KEYS).collect();
-    let map = reader.map(root, "", &keys, &[])?;
+    let map = reader.map(root, "", &keys)?;
     let words = |list: &[&'static str]| list.iter().map(|word| (*word, *word)).collect::<Vec<_>>();
     let template = IncidentTemplate {
         name: reader.name(map, "", "name")?,
@@ -287,7 +287,7 @@ fn gaps(reader: &mut Reader, node: &Node) -> Vec<Placeholder> {
     let mut found = Vec::new();
     for (key, value) in node.pairs().unwrap_or_default() {
         let path = join("placeholders", &key.text);
-        let Some(map) = reader.map(value, &path, &["type", "default"], &[]) else { continue };
+        let Some(map) = reader.map(value, &path, &["type", "default"]) else { continue };
         let kind = reader.word(map, &path, "type", &types).unwrap_or(PlaceholderType::Text);
         let default = reader.optional(map, &path, "default", 500);
         let gap = Placeholder { name: key.text.clone(), kind, default };

@@ -149,7 +149,7 @@ pub(crate) fn parse(
     for (index, item) in reader.list(node, "spec.triggers").iter().enumerate() {
         let path = format!("spec.triggers[{index}]");
         let kinds = ["manual", "webhook", "schedule", "alert", "guard"];
-        if reader.map(item, &path, &kinds, &[]).is_none() {
+        if reader.map(item, &path, &kinds).is_none() {
             continue;
         }
         let Some([(key, value)]) = item.pairs() else {
@@ -177,7 +177,7 @@ pub(crate) fn parse(
 }
 
 fn manual(reader: &mut Reader, node: &Node, path: &str) -> Option<Manual> {
-    let map = reader.map(node, path, &["roles", "confirm"], &[])?;
+    let map = reader.map(node, path, &["roles", "confirm"])?;
     let mut roles = Vec::new();
     if let Some(list) = map.get("roles") {
         let path = join(path, "roles");
@@ -205,7 +205,7 @@ fn webhook(
     inputs: &[Input],
     secrets: &BTreeMap<String, String>,
 ) -> Option<Webhook> {
-    let map = reader.map(node, path, &["token", "inputs"], &[])?;
+    let map = reader.map(node, path, &["token", "inputs"])?;
     let token = reader.name(map, path, "token");
     if let (Some(token), Some(node)) = (&token, map.get("token"))
         && !secrets.contains_key(token)
@@ -247,7 +247,7 @@ pub(crate) fn given(
     let Some(node) = map.get("inputs") else { return BTreeMap::new() };
     let path = join(path, "inputs");
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-    if reader.map(node, &path, &names, &[]).is_none() {
+    if reader.map(node, &path, &names).is_none() {
         return BTreeMap::new();
     }
     let mut found = BTreeMap::new();
@@ -281,7 +281,7 @@ fn pointers(
     let Some(node) = map.get("inputs") else { return BTreeMap::new() };
     let path = join(path, "inputs");
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-    if reader.map(node, &path, &names, &[]).is_none() {
+    if reader.map(node, &path, &names).is_none() {
         return BTreeMap::new();
     }
     let mut found = BTreeMap::new();
@@ -301,7 +301,7 @@ fn pointers(
 /// Reads `spec.limits`.
 pub(crate) fn limits(reader: &mut Reader, node: &Node, triggers: &Triggers) -> Limits {
     let path = "spec.limits";
-    let Some(map) = reader.map(node, path, &["cooldown", "ceiling"], &[]) else {
+    let Some(map) = reader.map(node, path, &["cooldown", "ceiling"]) else {
         return Limits::default();
     };
     if !triggers.starts_by_itself() {
@@ -313,7 +313,7 @@ pub(crate) fn limits(reader: &mut Reader, node: &Node, triggers: &Triggers) -> L
     }
     let ceiling = map.get("ceiling").and_then(|node| {
         let path = join(path, "ceiling");
-        let map = reader.map(node, &path, &["runs", "per"], &[])?;
+        let map = reader.map(node, &path, &["runs", "per"])?;
         for key in ["runs", "per"] {
             if map.get(key).is_none() {
                 reader.fault(node, &path, format!("`{key}` is missing"), "{runs: 3, per: 1h}");

@@ -7,6 +7,8 @@ use switchback_store::LogEntry;
 pub const DATA: &str = "preserve.";
 /// How the steps begin whose rows are about what must hold first.
 pub const REQUIRE: &str = "require.";
+/// How the steps begin whose rows are about conditions that look at the world.
+pub const CONDITION: &str = switchback_playbook::state::CONDITION;
 
 /// What happened, in a sentence without its full stop. `title` is the step's.
 pub fn says(row: &LogEntry, title: &str) -> String {
@@ -26,6 +28,14 @@ pub fn says(row: &LogEntry, title: &str) -> String {
     if let Some(id) = row.step_id.strip_prefix(REQUIRE).filter(|_| !is_said(row)) {
         let holds = if row.phase == "verified" { "holds" } else { "does not hold" };
         return with(format!("The precondition `{id}` {holds}"));
+    }
+    if let Some(id) = row.step_id.strip_prefix(CONDITION) {
+        let holds = match row.phase.as_str() {
+            "verified" => "holds",
+            "unverified" => "does not hold",
+            _ => "has no answer",
+        };
+        return with(format!("The condition of `{id}` {holds}"));
     }
     let attempt =
         if row.attempt > 1 { format!(" (attempt {})", row.attempt) } else { String::new() };

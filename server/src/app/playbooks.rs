@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use switchback_playbook::format::OnConflict;
+use switchback_playbook::format::{OnConflict, Playbook};
 use switchback_playbook::journal::{Decision, Entry, Lease, NewEntry, Person, Phase};
+use switchback_playbook::preview::{CriterionPreview, criteria};
 use switchback_playbook::{
     DriveError, Plan, Preview, Problem, RunState, RunView, compile, drive, dry_run, lint,
 };
@@ -104,6 +105,15 @@ impl App {
         let plan = self.plan_run(draft)?;
         let preview = dry_run(&plan, &world(self, None)).await;
         Ok((plan, preview))
+    }
+
+    /// What speaks for running a playbook, as it is now.
+    pub async fn criteria(
+        self: &Arc<Self>,
+        playbook: &Playbook,
+        plan: &Plan,
+    ) -> Vec<CriterionPreview> {
+        criteria(playbook, plan, &world(self, None)).await
     }
 
     /// Starts a run: its plan is frozen and committed, and this node drives it at once.

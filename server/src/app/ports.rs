@@ -8,6 +8,7 @@ mod preservation;
 mod sessions;
 mod sources;
 mod telling;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +59,7 @@ pub fn world(app: &Arc<App>, run: Option<RunRow>) -> World {
         backups: ports.clone(),
         sessions: ports.clone(),
         consistency: ports.clone(),
+        watch: ports.clone(),
         clock: ports.clone(),
         progress: ports,
     }

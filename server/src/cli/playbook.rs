@@ -360,6 +360,12 @@ async fn preview(client: &Client, url: &str, body: Value) -> Outcome {
         text(&found, "/plan/playbook"),
         text(&found, "/plan/environment")
     ));
+    for one in found.pointer("/decision").and_then(Value::as_array).into_iter().flatten() {
+        let holds = known(one, "/holds");
+        if holds != "null" {
+            say(format!("  it fits when: {} Now: {holds}", text(one, "/text")));
+        }
+    }
     for one in found.pointer("/preview/require").and_then(Value::as_array).into_iter().flatten() {
         say(format!("  condition {}: holds {}", text(one, "/id"), known(one, "/holds")));
     }

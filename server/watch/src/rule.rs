@@ -171,7 +171,7 @@ impl Rule {
 }
 
 fn read(reader: &mut Reader, root: &Node) -> Option<Rule> {
-    let map = reader.map(root, "", &["kind", "metadata", "spec"], &[])?;
+    let map = reader.map(root, "", &["kind", "metadata", "spec"])?;
     reader.word(map, "", "kind", &[("AlertRule", ())]);
     for key in ["kind", "metadata", "spec"] {
         if map.get(key).is_none() {
@@ -179,7 +179,7 @@ fn read(reader: &mut Reader, root: &Node) -> Option<Rule> {
         }
     }
     let meta = map.get("metadata")?;
-    let meta = reader.map(meta, "metadata", &["name", "title", "owner"], &[])?;
+    let meta = reader.map(meta, "metadata", &["name", "title", "owner"])?;
     let name = reader.name(meta, "metadata", "name");
     let title = reader.required(meta, "metadata", "title", 100);
     let owner = reader.optional(meta, "metadata", "owner", 100).unwrap_or_default();
@@ -199,7 +199,7 @@ fn read(reader: &mut Reader, root: &Node) -> Option<Rule> {
         "acknowledge_for",
     ];
     let node = map.get("spec")?;
-    let spec = reader.map(node, "spec", &keys, &[])?;
+    let spec = reader.map(node, "spec", &keys)?;
     if spec.get("severity").is_none() {
         reader.fault(node, "spec", "`severity` is missing", "info, warning or critical");
     }
@@ -315,7 +315,7 @@ fn steps(reader: &mut Reader, map: Entries<'_>) -> Vec<Step> {
     let mut found: Vec<Step> = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        let Some(step) = reader.map(item, &path, &["after", "channels"], &[]) else { continue };
+        let Some(step) = reader.map(item, &path, &["after", "channels"]) else { continue };
         let after = reader.duration(step, &path, "after").unwrap_or(0);
         let after_ms = Millis::try_from(after).unwrap_or(Millis::MAX);
         if found.last().is_some_and(|last| last.after_ms >= after_ms) {

@@ -46,7 +46,7 @@ pub(super) fn concurrency(reader: &mut Reader, node: &Node) -> (Option<Node>, On
         ("join", OnConflict::Join),
         ("supersede", OnConflict::Supersede),
     ];
-    let Some(map) = reader.map(node, "spec.concurrency", &["key", "on_conflict"], &[]) else {
+    let Some(map) = reader.map(node, "spec.concurrency", &["key", "on_conflict"]) else {
         return (None, OnConflict::Reject);
     };
     let choice = reader.word(map, "spec.concurrency", "on_conflict", &choices).unwrap_or_default();
@@ -62,13 +62,13 @@ pub(super) fn always(reader: &mut Reader, node: &Node) -> Vec<ReportTo> {
     let mut found = Vec::new();
     for (index, item) in reader.list(node, "spec.always").iter().enumerate() {
         let path = format!("spec.always[{index}]");
-        let Some(map) = reader.map(item, &path, &["report"], &[]) else { continue };
+        let Some(map) = reader.map(item, &path, &["report"]) else { continue };
         let Some(report) = map.get("report") else {
             reader.fault(item, &path, "`report` is expected", "such as `report: {to: [incident]}`");
             continue;
         };
         let path = format!("{path}.report");
-        let Some(map) = reader.map(report, &path, &["to"], &[]) else { continue };
+        let Some(map) = reader.map(report, &path, &["to"]) else { continue };
         let Some(to) = map.get("to") else {
             reader.fault(report, &path, "`to` is missing", "rollback_log, incident or both");
             continue;

@@ -21,9 +21,9 @@ pub(super) fn all_steps(reader: &mut Reader, spec: Entries<'_>) -> Vec<Step> {
     }
     let found = in_order(reader, items, "spec.steps", false);
     for one in found.iter().filter(|one| one.parts.is_some()) {
-        // Its steps' rows would look like those of preconditions, or of data rules.
+        // Its steps' rows would look like those of preconditions, conditions, or data rules.
         if let Some(item) = items.iter().find(|item| item.at == one.at)
-            && ["require", "preserve"].contains(&one.id.as_str())
+            && ["require", "preserve", "if"].contains(&one.id.as_str())
         {
             let path = "spec.steps";
             reader.fault(
@@ -168,7 +168,7 @@ fn parts(reader: &mut Reader, map: Entries<'_>, path: &str, call: &Call) -> Opti
     }
     let path = join(path, &call.kind);
     if call.kind == blocks::GROUP {
-        let map = reader.map(&call.params, &path, &["max", "steps"], &[])?;
+        let map = reader.map(&call.params, &path, &["max", "steps"])?;
         let max = reader.whole(map, &path, "max", 1, AT_ONCE_MAX).unwrap_or(AT_ONCE);
         let path = join(&path, "steps");
         let Some(node) = map.get("steps") else {
@@ -181,7 +181,7 @@ fn parts(reader: &mut Reader, map: Entries<'_>, path: &str, call: &Call) -> Opti
         }
         return Some(Parts::Together { max, steps: in_order(reader, items, &path, true) });
     }
-    let map = reader.map(&call.params, &path, &["playbook", "with"], &[])?;
+    let map = reader.map(&call.params, &path, &["playbook", "with"])?;
     let playbook = reader.name(map, &path, "playbook");
     let with = map.get("with").cloned();
     if let Some(node) = &with
@@ -224,7 +224,7 @@ fn foreach(reader: &mut Reader, node: &Node, path: &str) -> Vec<Node> {
 
 fn retry(reader: &mut Reader, node: &Node, path: &str) -> Retry {
     let path = join(path, "retry");
-    let Some(map) = reader.map(node, &path, &["times", "backoff"], &[]) else {
+    let Some(map) = reader.map(node, &path, &["times", "backoff"]) else {
         return Retry::default();
     };
     let times = reader.whole(map, &path, "times", 0, 10).unwrap_or(0) as u32;

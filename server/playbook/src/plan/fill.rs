@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Condition, PLAIN_VERSION, PLAN_VERSION, Plan, PlannedCheck, PlannedStep};
+use super::{
+    BLIND_VERSION, Condition, PLAIN_VERSION, PLAN_VERSION, Plan, PlannedCheck, PlannedStep,
+};
 use crate::blocks::{Block, CALLS_MAX, PlannedBlock};
 use crate::format::{Call, Parts, Playbook, Require, STEPS_MAX, Step};
 use crate::preserve::Preserve;
@@ -12,7 +14,7 @@ use crate::problem::Problem;
 use crate::steps::{self, Fault, Fields, Resolved};
 use crate::templates::Library;
 use crate::yaml::Node;
-use crate::{expr, inputs};
+use crate::{expr, inputs, live};
 
 /// A step's full name is no longer, in bytes.
 const ID_MAX: usize = 60;
@@ -69,7 +71,7 @@ pub(crate) fn fill(
         filler.problems.push(Problem::new("spec.steps", message).hint("split the playbook"));
     }
     let plan = Plan {
-        version: if filler.blocks.is_empty() { PLAIN_VERSION } else { PLAN_VERSION },
+        version: version(&steps, &filler.blocks),
         playbook: playbook.name.clone(),
         title: playbook.title.clone(),
         source_sha256: playbook.source_sha256.clone(),
@@ -89,6 +91,20 @@ pub(crate) fn fill(
         steps,
     };
     Filled { plan, problems: filler.problems, origins }
+}
+
+/// The oldest version that can say what the plan says.
+fn version(steps: &[PlannedStep], blocks: &[PlannedBlock]) -> u32 {
+    let conditions = steps.iter().map(|step| &step.condition);
+    let mut conditions = conditions.chain(blocks.iter().map(|block| &block.condition));
+    let looks = |one: &Condition| matches!(one, Condition::When(text) if live::looks(text));
+    if conditions.any(looks) {
+        PLAN_VERSION
+    } else if blocks.is_empty() {
+        PLAIN_VERSION
+    } else {
+        BLIND_VERSION
+    }
 }
 
 /// What the values of a playbook see.
@@ -472,9 +488,9 @@ impl Filler<'_> {
         let Some(node) = node else { return Condition::Always };
         let text = node.text().unwrap_or_default().trim();
         let bare = text.strip_prefix("${{").and_then(|t| t.strip_suffix("}}")).unwrap_or(text);
-        let late = expr::names(bare)
+        let after_steps = expr::names(bare)
             .is_ok_and(|names| names.iter().any(|name| name.starts_with("steps.")));
-        if late {
+        if after_steps || live::looks(bare) {
             return Condition::When(bare.to_owned());
         }
         match expr::holds(bare, &self.context) {

@@ -118,6 +118,7 @@ impl Fake {
             backups: Arc::new(self.clone()),
             sessions: Arc::new(self.clone()),
             consistency: Arc::new(self.clone()),
+            watch: Arc::new(self.clone()),
             clock: Arc::new(clock.clone()),
             progress: Arc::new(self.clone()),
         }

@@ -7,6 +7,7 @@ use actix_web::web::{Data, Json, Path, Query};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use switchback_playbook::format::Criterion;
 use switchback_playbook::journal::Decision;
 use switchback_store::{RunFilter, RunRow};
 
@@ -44,7 +45,7 @@ struct Playbook {
     owner: String,
     deadline_ms: u64,
     /// What speaks for running it.
-    decision: Vec<String>,
+    decision: Vec<Criterion>,
     inputs: Value,
     /// Who and what may start it.
     triggers: Value,
@@ -237,7 +238,9 @@ async fn preview_run(
     let draft = body.into_inner().draft(&path);
     let (plan, preview) = app.preview_run(&caller.0, &draft).await?;
     let expected = app.forecast(&caller.0, &plan, None).await?;
-    Ok(Json(json!({"plan": plan, "preview": preview, "expected": expected})))
+    let playbook = app.catalogue.load().get(&draft.playbook)?.clone();
+    let decision = app.criteria(&playbook, &plan).await;
+    Ok(Json(json!({"plan": plan, "preview": preview, "expected": expected, "decision": decision})))
 }
 
 async fn start_run(

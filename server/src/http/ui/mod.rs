@@ -35,6 +35,7 @@ mod live;
 mod log;
 mod outage;
 mod overview;
+mod playbook_lines;
 mod playbooks;
 mod probes;
 mod projects;

@@ -6,20 +6,19 @@ use actix_web::web::Path;
 use askama::Template;
 use serde_json::{Value, json};
 use switchback_playbook::Preview;
-use switchback_playbook::format::{Playbook, Wanted};
+use switchback_playbook::format::Playbook;
 use switchback_playbook::inputs::{Input, InputType};
 use switchback_playbook::invert::Which;
 use switchback_playbook::plan::Plan;
-use switchback_playbook::steps::Answer as Known;
 use switchback_playbook::triggers::Confirm;
-use switchback_playbook::units::{duration_words, percent_text};
 use switchback_store::{Review, RunFilter, RunRow};
 
 use super::confirm::{confirmed, others};
 use super::drills::Drills;
 use super::fields::{Faults, Fields};
 use super::frame::{Frame, ROLLBACK};
-use super::visit::{Visit, go};
+use super::playbook_lines::{Fit, StepLine, expected, fits_of, known, requires_of, steps_of};
+use super::visit::{Toast, Visit, go};
 use super::words::{self, Words};
 use super::{Answer, UiError, ok, unprocessable};
 use crate::app::AppError;
@@ -54,24 +53,6 @@ pub struct RunLine {
     pub reason: String,
     pub took: String,
     pub trigger: String,
-}
-
-/// What one step would do.
-struct StepLine {
-    title: String,
-    does: Words,
-    kind: String,
-    /// The group or call that it stands in.
-    within: Words,
-    runs: String,
-    change: String,
-    clients: String,
-    warnings: Vec<Words>,
-    undoes: Words,
-    danger: bool,
-    needs_approval: bool,
-    /// How long it took in earlier runs.
-    expected: String,
 }
 
 #[derive(Template)]
@@ -111,6 +92,8 @@ struct PlaybookPage {
     steps: Vec<StepLine>,
     /// How the plan's SHA-256 begins.
     plan: String,
+    /// What speaks for running it: the text, how it stands now, and what was seen.
+    fits: Vec<Fit>,
     requires: Vec<(String, &'static str, String)>,
     clients: String,
     rehearsed: bool,
@@ -338,8 +321,13 @@ impl Shown {
             ),
             None => (Vec::new(), Vec::new(), "–".to_owned()),
         };
+        let criteria = match &rehearsal {
+            Some((plan, _)) => visit.criteria(&playbook, plan).await,
+            None => Vec::new(),
+        };
         let runs = runs_of(visit, environment, Some(&name)).await?;
         Ok(PlaybookPage {
+            fits: fits_of(&playbook, &criteria),
             action: format!("{}/{name}", frame.url("playbooks")),
             undoes: None,
             left: Vec::new(),
@@ -371,105 +359,6 @@ fn sample(input: &Input) -> Value {
     if free && input.accept(&words).is_ok() { words } else { input.sample() }
 }
 
-fn known<T>(answer: &Known<T>, say: impl Fn(&T) -> String) -> String {
-    match answer {
-        Known::Known(value) => say(value),
-        Known::Unknown(why) => format!("not known: {why}"),
-    }
-}
-
-/// How long something took in earlier runs; empty without any.
-fn expected(p50_ms: Option<i64>, p95_ms: Option<i64>, from_runs: u64) -> String {
-    let (Some(p50), Some(p95)) = (p50_ms, p95_ms) else { return String::new() };
-    let (usual, slow) = (words::duration(p50), words::duration(p95));
-    let runs = words::count(from_runs, "earlier run");
-    format!("Usually {usual}, 95\u{202f}% within {slow}, from {runs}")
-}
-
-fn steps_of(preview: &Preview, forecast: &Forecast) -> Vec<StepLine> {
-    let line = |step: &switchback_playbook::preview::StepPreview| StepLine {
-        expected: forecast
-            .steps
-            .iter()
-            .find(|one| one.id == step.id)
-            .map(|one| expected(one.p50_ms, one.p95_ms, one.from_runs))
-            .unwrap_or_default(),
-        title: step.title.clone(),
-        does: super::run_view::said_once(&step.title, &step.does),
-        kind: step.kind.clone(),
-        within: Words::default().ticked(&step.within),
-        runs: match &step.runs {
-            Known::Known(true) => String::new(),
-            Known::Known(false) => "It is left out with these inputs.".to_owned(),
-            Known::Unknown(why) => format!("Either it runs or not: {why}."),
-        },
-        change: known(&step.effect.change, |change| match change {
-            Some((before, after)) => changed(before, after),
-            None => String::new(),
-        }),
-        clients: known(&step.effect.clients, |count| match count {
-            0 => String::new(),
-            some => format!("reaches {}", words::count(*some, "client")),
-        }),
-        warnings: step.effect.warnings.iter().map(|text| Words::default().ticked(text)).collect(),
-        undoes: if step.reversible {
-            Words::default().ticked(&step.undoes)
-        } else {
-            Words::say("It cannot be taken back.")
-        },
-        danger: step.danger,
-        needs_approval: step.needs_approval,
-    };
-    preview.steps.iter().map(line).collect()
-}
-
-fn changed(before: &Value, after: &Value) -> String {
-    if before.is_null() {
-        let text = |key: &str| {
-            after.get(key).and_then(Value::as_str).unwrap_or_default().trim().to_owned()
-        };
-        let said = [text("title"), text("body"), text("message")];
-        return said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" – ");
-    }
-    let lines = super::diff_lines::lines(&crate::app::diff::diff(Some(before), Some(after)));
-    let parts = lines.iter().map(|line| match (line.before.as_str(), line.after.as_str()) {
-        ("", after) => format!("{} {after}", line.place),
-        (before, "") => format!("{} no longer {before}", line.place),
-        (before, after) => format!("{} {before} → {after}", line.place),
-    });
-    parts.collect::<Vec<_>>().join("; ")
-}
-
-fn requires_of(plan: &Plan, preview: &Preview) -> Vec<(String, &'static str, String)> {
-    let pairs = plan.require.iter().zip(&preview.require);
-    pairs
-        .map(|(require, found)| {
-            let text = match &require.wanted {
-                Wanted::Flag { flag, on } => {
-                    format!("{flag} is {}", if *on { "on" } else { "off" })
-                }
-                Wanted::BackupAge { source, max_ms } => {
-                    let max = duration_words(*max_ms);
-                    format!("{source} has a verified backup that is no older than {max}")
-                }
-                Wanted::Expression { expr } => expr.trim().to_owned(),
-                Wanted::Health { pack, health } => {
-                    format!("the checks of {pack} are at {} or more", percent_text(*health))
-                }
-            };
-            let text = match &require.block {
-                Some(call) => format!("{text} (for {call})"),
-                None => text,
-            };
-            match &found.holds {
-                Known::Known(true) => (text, "good", "holds now".to_owned()),
-                Known::Known(false) => (text, "warn", "does not hold now".to_owned()),
-                Known::Unknown(why) => (text, "", why.clone()),
-            }
-        })
-        .collect()
-}
-
 /// `POST /ui/{environment}/playbooks/{playbook}`: `do=dry` or `do=run`.
 pub async fn start(visit: Visit, path: Path<(String, String)>, form: Fields) -> Answer {
     let (environment, name) = path.into_inner();
@@ -486,12 +375,20 @@ pub async fn start(visit: Visit, path: Path<(String, String)>, form: Fields) -> 
             }
         };
     }
+    let asked_at = visit.clock.now();
     let started = match confirmed(&visit, &name, form.text("confirm")) {
         Ok(()) => visit.start_run(&visit.who, draft).await,
         Err(error) => Err(error),
     };
     match started {
-        Ok(run) => Ok(go(&format!("/ui/{environment}/runs/{}", run.id))),
+        Ok(run) => {
+            let to = format!("/ui/{environment}/runs/{}", run.id);
+            let is_joined = run.created_at < asked_at;
+            let joined = || {
+                Toast::say(format!("{} started it already. This is that run.", run.requested_by))
+            };
+            Ok(if is_joined { Visit::done(&to, &joined()) } else { go(&to) })
+        }
         Err(error) => {
             let faults = Faults::of(error)?;
             unprocessable(&page_of(&visit, &environment, &name, form, None, faults).await?)

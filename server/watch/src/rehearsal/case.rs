@@ -75,7 +75,7 @@ pub fn parse(text: &str) -> Result<Case, Vec<Problem>> {
 }
 
 fn read(reader: &mut Reader, root: &Node) -> Option<Case> {
-    let map = reader.map(root, "", &["name", "guard", "series", "expect"], &[])?;
+    let map = reader.map(root, "", &["name", "guard", "series", "expect"])?;
     let name = reader.required(map, "", "name", 200);
     let settings = match map.get("guard") {
         Some(node) => guard(reader, node),
@@ -110,7 +110,7 @@ fn guard(reader: &mut Reader, node: &Node) -> Option<Guard> {
         "false_alarm_every",
     ];
     let path = "guard";
-    let map = reader.map(node, path, &keys, &[])?;
+    let map = reader.map(node, path, &keys)?;
     let mut found = Guard::default();
     let set = |target: &mut Millis, value: Option<u64>| {
         if let Some(value) = value {
@@ -168,14 +168,14 @@ fn synthetic(reader: &mut Reader, node: &Node, path: &str) -> Option<Synthetic> 
         "seed",
         "runs",
     ];
-    let map = reader.map(node, path, &keys, &[])?;
+    let map = reader.map(node, path, &keys)?;
     let for_ms = moment(reader, map, path, "for");
     if for_ms.is_none() && map.get("for").is_none() {
         reader.fault(node, path, "`for` or `ticks` is missing", "");
     }
     let harm = map.get("harm").and_then(|node| {
         let path = join(path, "harm");
-        let map = reader.map(node, &path, &["from", "times"], &[])?;
+        let map = reader.map(node, &path, &["from", "times"])?;
         let from = moment(reader, map, &path, "from").unwrap_or(0);
         let times = decimal(reader, map, &path, "times", (0.0, 1_000.0));
         if map.get("times").is_none() {
@@ -185,7 +185,7 @@ fn synthetic(reader: &mut Reader, node: &Node, path: &str) -> Option<Synthetic> 
     });
     let new_users = map.get("new_users").and_then(|node| {
         let path = join(path, "new_users");
-        let map = reader.map(node, &path, &["each", "share"], &[])?;
+        let map = reader.map(node, &path, &["each", "share"])?;
         let each = reader.whole(map, &path, "each", 0, 1_000_000).unwrap_or(1);
         Some((each, share(reader, map, &path, "share").unwrap_or(0.5)))
     });
@@ -213,7 +213,7 @@ fn window(
     let node = map.get(key)?;
     let path = join(path, key);
     let keys: &[&str] = if fails { &["from", "to", "failures"] } else { &["from", "to"] };
-    let map = reader.map(node, &path, keys, &[])?;
+    let map = reader.map(node, &path, keys)?;
     let failures = share(reader, map, &path, "failures");
     if fails && map.get("failures").is_none() {
         reader.fault(
@@ -232,10 +232,10 @@ fn window(
 }
 
 fn recorded(reader: &mut Reader, node: &Node, path: &str) -> Option<Recorded> {
-    let map = reader.map(node, path, &["ticks", "harm"], &[])?;
+    let map = reader.map(node, path, &["ticks", "harm"])?;
     let harm_from = map.get("harm").and_then(|node| {
         let path = join(path, "harm");
-        let map = reader.map(node, &path, &["from"], &[])?;
+        let map = reader.map(node, &path, &["from"])?;
         moment(reader, map, &path, "from")
     });
     let place = join(path, "ticks");
@@ -269,7 +269,7 @@ fn counts(node: &Node) -> Option<Tick> {
 fn expect(reader: &mut Reader, node: &Node) -> Option<Expect> {
     let path = "expect";
     let keys = ["reaches", "within", "share", "never", "false_alarms"];
-    let map = reader.map(node, path, &keys, &[])?;
+    let map = reader.map(node, path, &keys)?;
     let words = STANDINGS.map(|word| (word, word));
     let reaches = reader.word(map, path, "reaches", &words).map(str::to_owned);
     for key in ["within", "share"] {

@@ -327,7 +327,7 @@ const KINDS: [&str; 12] = [
 ];
 
 pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condition> {
-    let map = reader.map(node, path, &KINDS, &[])?;
+    let map = reader.map(node, path, &KINDS)?;
     let pairs = node.pairs().unwrap_or_default();
     if pairs.len() != 1 {
         let hint = format!("one of {}", KINDS.join(", "));
@@ -339,7 +339,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
     let path = &join(path, kind);
     match *kind {
         "failure_rate" => {
-            let map = reader.map(node, path, &["of", "above", "window", "min_events"], &[])?;
+            let map = reader.map(node, path, &["of", "above", "window", "min_events"])?;
             let above = required_share(reader, map, path, "above", (0.0, 1.0));
             let window_ms = window(reader, map, path, "window");
             let min_events = events_min(reader, map, path);
@@ -351,14 +351,14 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             })
         }
         "burn_rate" => {
-            let map = reader.map(node, path, &["of", "objective", "pairs"], &[])?;
+            let map = reader.map(node, path, &["of", "objective", "pairs"])?;
             let words = [("standard", Pairs::Standard), ("rollback", Pairs::Rollback)];
             let pairs = reader.word(map, path, "pairs", &words).unwrap_or(Pairs::Standard);
             let objective = required_share(reader, map, path, "objective", (0.0, 1.0));
             Some(Condition::BurnRate { of: of(reader, map, path)?, objective: objective?, pairs })
         }
         "baseline" => {
-            let map = reader.map(node, path, &["of", "z"], &[])?;
+            let map = reader.map(node, path, &["of", "z"])?;
             let z = match map.get("z") {
                 None => Some(baseline::Z_PAGE),
                 Some(node) => {
@@ -378,17 +378,17 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             Some(Condition::Baseline { of: of(reader, map, path)?, z: z? })
         }
         "volume_drop" => {
-            let map = reader.map(node, path, &["of"], &[])?;
+            let map = reader.map(node, path, &["of"])?;
             Some(Condition::VolumeDrop { of: of(reader, map, path)? })
         }
         "absence" => {
-            let map = reader.map(node, path, &["of", "for"], &[])?;
+            let map = reader.map(node, path, &["of", "for"])?;
             let for_ms = window(reader, map, path, "for");
             Some(Condition::Absence { of: of(reader, map, path)?, for_ms: for_ms? })
         }
         "latency" => {
             let keys = ["of", "quantile", "above", "window", "min_events"];
-            let map = reader.map(node, path, &keys, &[])?;
+            let map = reader.map(node, path, &keys)?;
             let quantile = match map.get("quantile") {
                 None => Some(0.95),
                 Some(_) => required_share(reader, map, path, "quantile", (0.0, 1.0)),
@@ -410,7 +410,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             })
         }
         "count" => {
-            let map = reader.map(node, path, &["type", "above", "window"], &[])?;
+            let map = reader.map(node, path, &["type", "above", "window"])?;
             let word = reader.required(map, path, "type", 60);
             let kind = word.as_deref().and_then(EventKind::of);
             if let (Some(word), None, Some(node)) = (&word, kind, map.get("type")) {
@@ -430,14 +430,14 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
             Some(Condition::Count { kind: kind?, above: above?, window_ms: window_ms? })
         }
         "anomaly" => {
-            let map = reader.map(node, path, &["of"], &[])?;
+            let map = reader.map(node, path, &["of"])?;
             Some(Condition::Anomaly { of: of(reader, map, path)? })
         }
         "sessions" => sessions(reader, node, path).map(Condition::Sessions),
         "consistency" => consistency::read(reader, node, path).map(Condition::Consistency),
         "value" => outside::read(reader, node, path).map(Condition::Value),
         _ => {
-            let map = reader.map(node, path, &["component"], &[])?;
+            let map = reader.map(node, path, &["component"])?;
             Some(Condition::ComponentDown {
                 component: reader.required(map, path, "component", 100)?,
             })
@@ -448,7 +448,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Condi
 fn sessions(reader: &mut Reader, node: &Node, path: &str) -> Option<Sessions> {
     let pairs = node.pairs().unwrap_or_default();
     if pairs.iter().any(|(key, _)| key.text == "idle_share") {
-        let map = reader.map(node, path, &["idle_share", "min_sessions"], &[])?;
+        let map = reader.map(node, path, &["idle_share", "min_sessions"])?;
         let above = required_share(reader, map, path, "idle_share", (0.0, 1.0))?;
         let min_sessions = reader.whole(map, path, "min_sessions", 1, 1_000_000_000);
         return Some(Sessions::IdleShare {
@@ -457,11 +457,11 @@ fn sessions(reader: &mut Reader, node: &Node, path: &str) -> Option<Sessions> {
         });
     }
     if pairs.iter().any(|(key, _)| key.text == "pace") {
-        let map = reader.map(node, path, &["pace", "window"], &[])?;
+        let map = reader.map(node, path, &["pace", "window"])?;
         let above = reader.whole(map, path, "pace", 1, 1_000_000)?;
         return Some(Sessions::Pace { above, window_ms: window(reader, map, path, "window")? });
     }
-    let map = reader.map(node, path, &["at_once", "window"], &[])?;
+    let map = reader.map(node, path, &["at_once", "window"])?;
     if map.get("at_once").is_none() {
         reader.fault(node, path, "`idle_share`, `at_once` or `pace` is missing", "");
     }

@@ -66,8 +66,7 @@ impl Consistency {
 
 pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Consistency> {
     const WAYS: [&str; 3] = ["health_below", "silent_for", "stuck_above"];
-    let map =
-        reader.map(node, path, &["pack", "health_below", "silent_for", "stuck_above"], &[])?;
+    let map = reader.map(node, path, &["pack", "health_below", "silent_for", "stuck_above"])?;
     let pack = map.get("pack").and_then(|_| reader.name(map, path, "pack"));
     let given: Vec<&str> = WAYS.into_iter().filter(|key| map.get(key).is_some()).collect();
     let bad = match given.as_slice() {

@@ -42,7 +42,7 @@ pub struct Outside {
 pub(super) fn read(reader: &mut Reader, node: &Node, path: &str) -> Option<Outside> {
     let keys =
         ["source", "prometheus", "query", "above", "below", "impact", "labels", "per", "window"];
-    let map = reader.map(node, path, &keys, &[])?;
+    let map = reader.map(node, path, &keys)?;
     let origin = match (map.get("source"), map.get("prometheus"), map.get("impact")) {
         (Some(_), None, None) => reader.required(map, path, "source", 100).map(Origin::Source),
         (None, Some(_), None) => prometheus(reader, map, path).map(Origin::Prometheus),
