@@ -2,7 +2,7 @@
 //! paid for each row on the way. Every block is read in one snapshot.
 
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Executor as _, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool, Row as _, ValueRef as _};
 
 use super::{Form, ROWS_MAX, Read, quoted};
 use crate::keys::Key;
@@ -27,9 +27,9 @@ pub(super) async fn keys(
     each: &mut (dyn FnMut(Key<'_>, u64) + Send),
 ) -> Result<Option<Read>, sqlx::Error> {
     let (table, column) = (quoted(table), quoted(column));
-    let send = match form {
-        Form::Int => format!("int8send({column}::int8)"),
-        Form::Uuid => format!("uuid_send({column})"),
+    let key = match form {
+        Form::Int => format!("{column}::int8"),
+        Form::Uuid => column,
         Form::Text => return Ok(None),
     };
     if !sqlx::query_scalar::<_, bool>(PLAIN).bind(&table).fetch_one(pool).await? {
@@ -42,42 +42,63 @@ pub(super) async fn keys(
     tx.execute(sqlx::raw_sql(AssertSqlSafe(lock))).await?;
     let blocks: i64 = sqlx::query_scalar(SIZE).bind(&table).fetch_one(&mut *tx).await?;
     let mut rows = 0;
+    let mut last: Option<PgRow> = None;
     for from in (0..blocks).step_by(BLOCKS as usize) {
         let to = from + BLOCKS;
         let text = format!(
-            "SELECT COUNT(*), COALESCE(string_agg({send}, ''::bytea), ''::bytea) FROM {table} \
-             WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid"
+            "SELECT array_agg({key}) FROM {table} WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid"
         );
-        let row = sqlx::query(AssertSqlSafe(text)).persistent(false).fetch_one(&mut *tx).await?;
-        let Some(found) = take(&row, form, each)? else { return Ok(Some(Read::NullKey)) };
+        let ask = sqlx::query(AssertSqlSafe(text)).persistent(false).fetch_one(&mut *tx);
+        // Asked first: PostgreSQL collects the next keys while these are taken.
+        let (next, taken) = tokio::join!(ask, async {
+            last.as_ref().map_or(Ok(Some(0)), |row| take(row, form, each))
+        });
+        let Some(found) = taken? else { return Ok(Some(Read::NullKey)) };
         rows += found;
         if rows > ROWS_MAX {
-            break;
+            return Ok(Some(Read::Rows(rows)));
         }
+        last = Some(next?);
     }
-    Ok(Some(Read::Rows(rows)))
+    match last.map_or(Ok(Some(0)), |row| take(&row, form, each))? {
+        Some(found) => Ok(Some(Read::Rows(rows + found))),
+        None => Ok(Some(Read::NullKey)),
+    }
 }
 
-/// How many keys a value has; `None` when some are null, which the value leaves out.
+/// How many keys an array has; `None` when one of them is null. An array is sent as: dimensions, whether there are nulls, the
+/// elements' type, their number, the first index, each a 32-bit number, and then each element behind its length (`array_send`).
 fn take(
     row: &PgRow,
     form: Form,
     each: &mut (dyn FnMut(Key<'_>, u64) + Send),
 ) -> Result<Option<u64>, sqlx::Error> {
-    let count = row.try_get::<i64, _>(0)?.cast_unsigned();
-    let bytes: &[u8] = row.try_get(1)?;
-    let read = if form == Form::Uuid {
-        let (keys, _) = bytes.as_chunks::<16>();
-        for key in keys {
+    let value = row.try_get_raw(0)?;
+    if value.is_null() {
+        return Ok(Some(0)); // no row in these blocks
+    }
+    let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
+    let garbled = || sqlx::Error::Decode("the array of keys cannot be read".into());
+    let (_, elements) = bytes.split_at_checked(20).ok_or_else(garbled)?;
+    let mut rows = 0;
+    if form == Form::Uuid {
+        let (elements, rest) = elements.as_chunks::<20>();
+        for [_, _, _, length, key @ ..] in elements {
+            if *length != 16 {
+                return Ok(None);
+            }
             each(Key::Uuid(*key), 0);
+            rows += 1;
         }
-        keys.len()
-    } else {
-        let (keys, _) = bytes.as_chunks::<8>();
-        for key in keys {
-            each(Key::Int(i64::from_be_bytes(*key)), 0);
+        return if rest.is_empty() { Ok(Some(rows)) } else { Ok(None) };
+    }
+    let (elements, rest) = elements.as_chunks::<12>();
+    for [_, _, _, length, key @ ..] in elements {
+        if *length != 8 {
+            return Ok(None);
         }
-        keys.len()
-    };
-    Ok((read as u64 == count).then_some(count))
+        each(Key::Int(i64::from_be_bytes(*key)), 0);
+        rows += 1;
+    }
+    if rest.is_empty() { Ok(Some(rows)) } else { Ok(None) }
 }
