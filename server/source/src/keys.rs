@@ -243,7 +243,8 @@ impl Difference {
         let (form, with_columns) =
             (head.first().copied().unwrap_or_default(), head.get(1) == Some(&1));
         let mut last = 0i64;
-        let mut keys: Vec<(u64, u64, Key<'_>)> = Vec::new();
+        let mut keys: Vec<(u64, Key<'_>)> = Vec::new();
+        let mut order: Vec<(u64, u32)> = Vec::new();
         while !rest.is_empty() {
             let key = take_key(form, &mut rest, &mut last).ok_or_else(damaged)?;
             let columns = if with_columns {
@@ -251,13 +252,15 @@ impl Difference {
             } else {
                 0
             };
-            keys.push((key.hash(), columns, key));
+            order.push((key.hash(), keys.len() as u32));
+            keys.push((columns, key));
         }
         // In the order of the present ones, so that each is found right behind the one before.
-        keys.sort_unstable_by_key(|(hash, ..)| *hash);
+        order.sort_unstable();
         let mut near = 0;
-        for (hash, columns, key) in &keys {
-            match present.find(*hash, &mut near) {
+        for (hash, place) in order {
+            let Some((columns, key)) = keys.get(place as usize) else { continue };
+            match present.find(hash, &mut near) {
                 None => self.missing.note(key),
                 Some(now) if with_columns && now != *columns => self.changed.note(key),
                 Some(_) => {}
