@@ -174,8 +174,8 @@ impl Store {
         }
         let mut tx = self.db.begin().await?;
         let mut ledger = Ledger::default();
-        let found = keyed(&rows)?;
-        let ended = end(&mut tx, &mut ledger, found, (EndReason::Expired, now, now)).await?;
+        let found = all_at(keyed(&rows)?, now);
+        let ended = end(&mut tx, &mut ledger, found, (EndReason::Expired, now)).await?;
         ledger.write(&mut tx, counting).await?;
         tx.commit().await?;
         Ok(ended.len() as u64)
@@ -212,7 +212,8 @@ impl Store {
         let mut found = keyed(&rows)?;
         found.retain(|(_, session)| session.ended_at.is_none());
         found.truncate(limit.max(0) as usize);
-        let ended = end(&mut tx, &mut ledger, found, (EndReason::Revoked, now, now)).await?;
+        let found = all_at(found, now);
+        let ended = end(&mut tx, &mut ledger, found, (EndReason::Revoked, now)).await?;
         if let Some((by, wanted)) = by.filter(|_| !ended.is_empty()) {
             let entry = Entry {
                 environment: Some(environment),
@@ -300,7 +301,7 @@ async fn replace(
         };
         one.ended_at.is_none() && replaced.iter().any(is_meant)
     });
-    end(tx, ledger, found, (EndReason::Replaced, now, now)).await.map(drop)
+    end(tx, ledger, all_at(found, now), (EndReason::Replaced, now)).await.map(drop)
 }
 
 async fn leave(
@@ -332,7 +333,7 @@ async fn leave(
         .map(|(place, session)| ((place, session.id.clone()), session))
         .collect();
     // Each session belongs to the first who asked for it.
-    let mut by_moment: BTreeMap<Millis, Vec<(String, UserSession)>> = BTreeMap::new();
+    let mut found = Vec::with_capacity(open.len());
     let mut owners: BTreeMap<Key, usize> = BTreeMap::new();
     let mut of_user: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
     for (key, session) in &open {
@@ -348,17 +349,15 @@ async fn leave(
         };
         for key in mine {
             if let Some(session) = open.remove(&key) {
-                by_moment.entry(*at).or_default().push((key.0.clone(), session));
+                found.push((key.0.clone(), session, *at));
                 owners.insert(key, place);
             }
         }
     }
     let mut counts = vec![0; asked.len()];
-    for (at, found) in by_moment {
-        for key in end(tx, ledger, found, (EndReason::Logout, at, now)).await? {
-            if let Some(count) = owners.get(&key).and_then(|place| counts.get_mut(*place)) {
-                *count += 1;
-            }
+    for key in end(tx, ledger, found, (EndReason::Logout, now)).await? {
+        if let Some(count) = owners.get(&key).and_then(|place| counts.get_mut(*place)) {
+            *count += 1;
         }
     }
     Ok(counts.into_iter().map(SessionWritten::Ended).collect())
@@ -377,12 +376,19 @@ async fn touch(tx: &mut Tx, run: &[SessionWrite]) -> Result<Vec<SessionWritten>,
     Ok(run.iter().map(|_| SessionWritten::Touched).collect())
 }
 
-/// Ends open sessions at a moment for a reason. Returns those that this call ended.
+/// A session of an environment that ends, and when.
+type Ending = (String, UserSession, Millis);
+
+fn all_at(found: Vec<(String, UserSession)>, at: Millis) -> Vec<Ending> {
+    found.into_iter().map(|(environment, session)| (environment, session, at)).collect()
+}
+
+/// Ends open sessions for a reason, each at its moment. Returns those that this call ended.
 async fn end(
     tx: &mut Tx,
     ledger: &mut Ledger,
-    mut found: Vec<(String, UserSession)>,
-    (reason, at, now): (EndReason, Millis, Millis),
+    mut found: Vec<Ending>,
+    (reason, now): (EndReason, Millis),
 ) -> Result<BTreeSet<Key>, StoreError> {
     if found.is_empty() {
         return Ok(BTreeSet::new());
@@ -394,9 +400,9 @@ async fn end(
     };
     let text = word(&reason)?;
     let mut values = Vec::with_capacity(found.len());
-    for (environment, session) in &mut found {
-        let until = if reason == EndReason::Expired { session.last_activity_at } else { at };
-        let ended_at = at.max(session.started_at);
+    for (environment, session, at) in &mut found {
+        let until = if reason == EndReason::Expired { session.last_activity_at } else { *at };
+        let ended_at = (*at).max(session.started_at);
         session.ended_at = Some(ended_at);
         session.session_duration_seconds = Some((until - session.started_at).max(0) / 1000);
         session.end_reason = Some(reason);
@@ -418,7 +424,7 @@ async fn end(
         ]);
     }
     let ended = keys(&END.write(tx, values.into_iter()).await?)?;
-    for (environment, session) in found {
+    for (environment, session, _) in found {
         let key = (environment, session.id.clone());
         if ended.contains(&key) {
             ledger.ended(&key.0, &session, now);
@@ -429,12 +435,9 @@ async fn end(
 
 /// Takes as many places in each environment's list as there are sessions of it. Returns the place before the first. The list is
 /// locked until the transaction ends, so that readers see places in their order.
-async fn take_seqs(
-    tx: &mut Tx,
-    found: &[(String, UserSession)],
-) -> Result<BTreeMap<String, i64>, StoreError> {
+async fn take_seqs(tx: &mut Tx, found: &[Ending]) -> Result<BTreeMap<String, i64>, StoreError> {
     let mut sizes: BTreeMap<&str, i64> = BTreeMap::new();
-    for (environment, _) in found {
+    for (environment, ..) in found {
         *sizes.entry(environment).or_insert(0) += 1;
     }
     let mut before = BTreeMap::new();
