@@ -4,6 +4,8 @@
 //! zigzag differences to the one before, in LEB128; `u` UUIDs; `t` texts; `h` hashes), one for whether hashes of columns
 //! follow the keys, then the keys. Numbers that a table holds in order take one byte each.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 
@@ -59,6 +61,37 @@ impl Key<'_> {
                 let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
                 [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
             }
+        }
+    }
+}
+
+/// A [`Key`] that owns what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum KeyBuf {
+    Int(i64),
+    Uuid([u8; 16]),
+    Text(Box<[u8]>),
+    Hash(u64),
+}
+
+impl KeyBuf {
+    fn as_key(&self) -> Key<'_> {
+        match self {
+            Self::Int(number) => Key::Int(*number),
+            Self::Uuid(bytes) => Key::Uuid(*bytes),
+            Self::Text(text) => Key::Text(text),
+            Self::Hash(hash) => Key::Hash(*hash),
+        }
+    }
+}
+
+impl From<Key<'_>> for KeyBuf {
+    fn from(key: Key<'_>) -> Self {
+        match key {
+            Key::Int(number) => Self::Int(number),
+            Key::Uuid(bytes) => Self::Uuid(bytes),
+            Key::Text(text) => Self::Text(text.into()),
+            Key::Hash(hash) => Self::Hash(hash),
         }
     }
 }
@@ -153,14 +186,13 @@ impl Packer {
     }
 }
 
-/// The keys that a table has now, by hash, with the hash of their columns.
+/// The keys that a table has now, by hash, with the hash of their columns, in the order in which they were read.
 #[derive(Debug, Default)]
 pub struct Present(Vec<(u64, u64)>);
 
 impl Present {
-    /// From pairs in any order.
-    pub fn new(mut pairs: Vec<(u64, u64)>) -> Self {
-        pairs.sort_unstable();
+    /// From pairs as a survey gives them.
+    pub fn new(pairs: Vec<(u64, u64)>) -> Self {
         Self(pairs)
     }
 
@@ -181,26 +213,17 @@ impl Present {
         format!("{:x}-{xor:016x}-{sum:016x}", self.rows())
     }
 
-    /// A key that two rows share, by hash.
+    /// A key that two rows share, by hash. Sorts a copy of the keys, unless they were read in order.
     pub fn twice(&self) -> Option<u64> {
-        self.0.windows(2).find_map(|pair| match pair {
-            [one, other] if one.0 == other.0 => Some(one.0),
+        if self.0.is_sorted_by(|one, other| one.0 < other.0) {
+            return None;
+        }
+        let mut keys: Vec<u64> = self.0.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys.windows(2).find_map(|pair| match pair {
+            [one, other] if one == other => Some(*one),
             _ => None,
         })
-    }
-
-    /// The columns' hash of a key at or behind `from`, which moves there: keys are asked for in order.
-    fn find(&self, hash: u64, from: &mut usize) -> Option<u64> {
-        let rest = self.0.get(*from..).unwrap_or_default();
-        // The next one is close, unless the table has grown a lot.
-        let step = match rest.get(..64) {
-            Some(close) if close.last().is_some_and(|(key, _)| *key >= hash) => {
-                close.partition_point(|(key, _)| *key < hash)
-            }
-            _ => rest.partition_point(|(key, _)| *key < hash),
-        };
-        *from += step;
-        self.0.get(*from).filter(|(key, _)| *key == hash).map(|(_, columns)| *columns)
     }
 }
 
@@ -214,10 +237,10 @@ pub struct Named {
 }
 
 impl Named {
-    fn note(&mut self, key: &Key<'_>) {
+    fn note(&mut self, name: impl FnOnce() -> String) {
         self.count += 1;
         if self.names.len() < NAMES_MAX {
-            self.names.push(key.name());
+            self.names.push(name());
         }
     }
 }
@@ -231,42 +254,120 @@ pub struct Difference {
     pub changed: Named,
 }
 
-impl Difference {
-    /// Adds what a chunk of earlier keys shows against the present ones.
+/// Looks for the next kept key among so many present ones.
+const NEAR: usize = 64;
+/// And, after so many in a row that were not there, among [`FAR`].
+const LOST: usize = 1_024;
+const FAR: usize = 65_536;
+
+/// Finds what became of the keys that were kept, chunk by chunk.
+///
+/// A table that nobody rewrote gives its rows in the order of the look before. So kept and present keys are walked through side by
+/// side, which waits for memory far less than looking each one up. Those that do not meet on the way, such as rows that an update
+/// moved, are sorted and compared at the end.
+#[derive(Debug)]
+pub struct Comparison {
+    present: Arc<Present>,
+    at: usize,
+    /// Present ones that were walked past.
+    passed: Vec<(u64, u64)>,
+    unmet: Vec<Unmet>,
+    lost: usize,
+    changed: Named,
+}
+
+/// A kept key that did not come by on the walk.
+#[derive(Debug)]
+struct Unmet {
+    hash: u64,
+    columns: Option<u64>,
+    key: KeyBuf,
+}
+
+impl Comparison {
+    /// With what is there now.
+    pub fn new(present: Arc<Present>) -> Self {
+        let (passed, unmet) = (Vec::new(), Vec::new());
+        Self { present, at: 0, passed, unmet, lost: 0, changed: Named::default() }
+    }
+
+    /// Takes the next chunk of kept keys.
     ///
     /// # Errors
     /// The chunk is not one of ours.
-    pub fn add(&mut self, chunk: &str, present: &Present) -> Result<(), SourceError> {
+    pub fn add(&mut self, chunk: &str) -> Result<(), SourceError> {
         let damaged = || SourceError::Refused("the keys that were kept are damaged".to_owned());
         let bytes = BASE64.decode(chunk).map_err(|_| damaged())?;
         let (head, mut rest) = bytes.split_at_checked(2).ok_or_else(damaged)?;
         let (form, with_columns) =
             (head.first().copied().unwrap_or_default(), head.get(1) == Some(&1));
         let mut last = 0i64;
-        let mut keys: Vec<(u64, Key<'_>)> = Vec::new();
-        let mut order: Vec<(u64, u32)> = Vec::new();
         while !rest.is_empty() {
             let key = take_key(form, &mut rest, &mut last).ok_or_else(damaged)?;
             let columns = if with_columns {
-                u64::from_le_bytes(take(&mut rest).ok_or_else(damaged)?)
+                Some(u64::from_le_bytes(take(&mut rest).ok_or_else(damaged)?))
             } else {
-                0
+                None
             };
-            order.push((key.hash(), keys.len() as u32));
-            keys.push((columns, key));
-        }
-        // In the order of the present ones, so that each is found right behind the one before.
-        order.sort_unstable();
-        let mut near = 0;
-        for (hash, place) in order {
-            let Some((columns, key)) = keys.get(place as usize) else { continue };
-            match present.find(hash, &mut near) {
-                None => self.missing.note(key),
-                Some(now) if with_columns && now != *columns => self.changed.note(key),
+            let hash = key.hash();
+            match self.meet(hash) {
+                Some(now) if columns.is_some_and(|columns| columns != now) => {
+                    self.changed.note(|| key.name());
+                }
                 Some(_) => {}
+                None => self.unmet.push(Unmet { hash, columns, key: key.into() }),
             }
         }
         Ok(())
+    }
+
+    /// Walks to a key that is close ahead. Returns its columns' hash.
+    fn meet(&mut self, hash: u64) -> Option<u64> {
+        let reach = if self.lost > 0 && self.lost.is_multiple_of(LOST) { FAR } else { NEAR };
+        let ahead = self.present.0.get(self.at..).unwrap_or_default();
+        let ahead = ahead.get(..reach).unwrap_or(ahead);
+        let Some(step) = ahead.iter().position(|(key, _)| *key == hash) else {
+            self.lost += 1;
+            return None;
+        };
+        let (passed, met) = ahead.split_at_checked(step)?;
+        self.passed.extend(passed);
+        (self.at, self.lost) = (self.at + step + 1, 0);
+        met.first().map(|(_, columns)| *columns)
+    }
+
+    /// What became of all of them.
+    pub fn finish(self) -> Difference {
+        let Self { present, at, passed: mut others, unmet, mut changed, .. } = self;
+        let mut missing = Named::default();
+        if !unmet.is_empty() {
+            others.extend(present.0.get(at..).unwrap_or_default());
+            others.sort_unstable();
+        }
+        let mut order: Vec<(u64, usize)> =
+            unmet.iter().enumerate().map(|(place, one)| (one.hash, place)).collect();
+        order.sort_unstable();
+        let (mut near, mut gone, mut other) = (others.iter().peekable(), Vec::new(), Vec::new());
+        for (hash, place) in order {
+            while near.next_if(|(key, _)| *key < hash).is_some() {}
+            match (near.peek(), unmet.get(place).and_then(|one| one.columns)) {
+                (Some((key, _)), None) if *key == hash => {}
+                (Some((key, now)), Some(columns)) if *key == hash => {
+                    if columns != *now {
+                        other.push(place);
+                    }
+                }
+                _ => gone.push(place),
+            }
+        }
+        // Named in the order in which they were read.
+        for (places, named) in [(&mut gone, &mut missing), (&mut other, &mut changed)] {
+            places.sort_unstable();
+            for one in places.iter().filter_map(|place| unmet.get(*place)) {
+                named.note(|| one.key.as_key().name());
+            }
+        }
+        Difference { missing, changed }
     }
 }
 
@@ -319,34 +420,42 @@ fn take_varint(rest: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    enum Owned {
-        Int(i64),
-        Uuid([u8; 16]),
-        Text(Vec<u8>),
-    }
-
-    fn borrow(key: &Owned) -> Key<'_> {
-        match key {
-            Owned::Int(number) => Key::Int(*number),
-            Owned::Uuid(bytes) => Key::Uuid(*bytes),
-            Owned::Text(text) => Key::Text(text),
-        }
-    }
-
-    fn any_key() -> impl Strategy<Value = Owned> {
+    fn any_key() -> impl Strategy<Value = KeyBuf> {
         prop_oneof![
-            any::<i64>().prop_map(Owned::Int),
-            (0i64..500).prop_map(Owned::Int),
-            any::<[u8; 16]>().prop_map(Owned::Uuid),
-            prop::collection::vec(any::<u8>(), 0..12).prop_map(Owned::Text),
+            any::<i64>().prop_map(KeyBuf::Int),
+            (0i64..500).prop_map(KeyBuf::Int),
+            any::<[u8; 16]>().prop_map(KeyBuf::Uuid),
+            prop::collection::vec(any::<u8>(), 0..12).prop_map(|text| KeyBuf::Text(text.into())),
         ]
+    }
+
+    #[test]
+    fn a_far_move_is_caught_up_with() {
+        let keys = |from: i64, to: i64| (from..to).map(|number| (Key::Int(number).hash(), 0));
+        let mut packer = Packer::new(false);
+        (0..100_000).for_each(|number| packer.push(Key::Int(number), 0));
+        // Two thousand new rows in a place that was free, and a hundred rows gone.
+        let now = keys(0, 10_000).chain(keys(200_000, 202_000)).chain(keys(10_100, 100_000));
+        let mut comparison = Comparison::new(Arc::new(Present::new(now.collect())));
+        for chunk in packer.finish() {
+            comparison.add(&chunk).unwrap();
+        }
+
+        assert!(comparison.unmet.len() < 2_000, "{} were left over", comparison.unmet.len());
+        assert_eq!(comparison.finish().missing.count, 100);
+    }
+
+    #[test]
+    fn two_rows_with_a_key_are_seen_in_any_order() {
+        let of = |keys: &[u64]| Present::new(keys.iter().map(|key| (*key, 0)).collect()).twice();
+        assert_eq!(of(&[1, 2, 3]), None);
+        assert_eq!(of(&[3, 1, 2]), None);
+        assert_eq!(of(&[3, 1, 3]), Some(3));
+        assert_eq!(of(&[1, 1]), Some(1));
     }
 
     proptest! {
@@ -374,38 +483,49 @@ mod tests {
     }
 
     proptest! {
-        /// Deleted rows are named, changed ones too, and new rows never matter.
+        /// Deleted rows are named, changed ones too, and new rows never matter; wherever rows have moved meanwhile.
         #[test]
         fn what_is_gone_is_named(
-            before in prop::collection::btree_map(any_key(), any::<u64>(), 0..200),
+            before in prop::collection::btree_map(any_key(), any::<u64>(), 0..400),
             gone in any::<u64>(),
-            new in prop::collection::btree_map(any_key(), any::<u64>(), 0..50),
+            new in prop::collection::btree_map(any_key(), any::<u64>(), 0..200),
+            moved in any::<u64>(),
+            put_first in any::<bool>(),
         ) {
             let mut packer = Packer::new(true);
             for (key, columns) in &before {
-                packer.push(borrow(key), *columns);
+                packer.push(key.as_key(), *columns);
             }
-            let mut now: BTreeMap<&Owned, u64> = new.iter().map(|(key, columns)| (key, *columns)).collect();
+            let (mut stayed, mut went) = (Vec::new(), Vec::new());
             let (mut missing, mut changed) = (Vec::new(), Vec::new());
             for (index, (key, columns)) in before.iter().enumerate() {
-                match (gone >> (index % 60)) & 3 {
-                    0 if !new.contains_key(key) => missing.push(borrow(key).name()),
-                    1 => {
-                        now.insert(key, columns.wrapping_add(1));
-                        changed.push(borrow(key).name());
+                let columns = match (gone >> (index % 60)) & 3 {
+                    0 if !new.contains_key(key) => {
+                        missing.push(key.as_key().name());
+                        continue;
                     }
-                    _ => { now.insert(key, *columns); }
-                }
+                    1 => {
+                        changed.push(key.as_key().name());
+                        columns.wrapping_add(1)
+                    }
+                    _ => *columns,
+                };
+                let is_moved = (moved >> (index % 61)).trailing_zeros() >= 3;
+                let list = if is_moved { &mut went } else { &mut stayed };
+                list.push((key.as_key().hash(), columns));
             }
-            let present = Present::new(now.iter().map(|(key, columns)| (borrow(key).hash(), *columns)).collect());
+            let added = new.iter().filter(|(key, _)| !before.contains_key(key));
+            let added: Vec<_> = added.map(|(key, columns)| (key.as_key().hash(), *columns)).collect();
+            went.reverse();
+            let now = if put_first { [added, went, stayed] } else { [stayed, added, went] };
+            let present = Present::new(now.concat());
             prop_assume!(present.twice().is_none());
-            let mut difference = Difference::default();
+            let mut comparison = Comparison::new(Arc::new(present));
             for chunk in packer.finish() {
-                difference.add(&chunk, &present).unwrap();
+                comparison.add(&chunk).unwrap();
             }
+            let mut difference = comparison.finish();
 
-            difference.missing.names.sort();
-            missing.sort();
             prop_assert_eq!(difference.missing.names, missing);
             difference.changed.names.sort();
             changed.sort();
@@ -415,7 +535,7 @@ mod tests {
         /// What is no chunk is refused.
         #[test]
         fn damage_is_refused_or_harmless(text in ".{0,60}") {
-            let _ = Difference::default().add(&text, &Present::default());
+            let _ = Comparison::new(Arc::default()).add(&text);
         }
     }
 }

@@ -8,7 +8,9 @@ mod blocks;
 
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction, TypeInfo as _, ValueRef as _};
+use sqlx::{
+    AssertSqlSafe, Executor as _, Postgres, Row as _, Transaction, TypeInfo as _, ValueRef as _,
+};
 use tokio::time::Instant;
 
 use crate::connect::{Pool, Source};
@@ -227,6 +229,8 @@ async fn copy_rows(
     let mut rows = 0u64;
     let mut held: Vec<u8> = Vec::new();
     let mut is_open = false;
+    // From the table's beginning, so that two looks give its rows in one order.
+    tx.execute("SET LOCAL synchronize_seqscans = off").await?;
     let mut stream = tx.copy_out_raw(text).await?;
     while let Some(bytes) = stream.try_next().await? {
         // PostgreSQL sends a row a message; nothing promises that, so what is left over is kept.

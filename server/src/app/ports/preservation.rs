@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use switchback_playbook::journal::Lease;
 use switchback_playbook::ports::{Look, PortError, Preservation};
 use switchback_playbook::preserve::{Preserve, Rule};
-use switchback_source::keys::{Difference, Key, Named, Packer, Present};
+use switchback_source::keys::{Comparison, Difference, Key, Named, Packer, Present};
 use switchback_source::{Columns, Source};
 
 use super::{Ports, fence_of, port_error, source_error};
@@ -30,8 +30,9 @@ struct Seen {
 #[async_trait]
 impl Preservation for Ports {
     async fn measure(&self, lease: &Lease, rule: &Preserve) -> Result<Look, PortError> {
-        let seen = self.see(rule).await?;
-        if let Some(key) = seen.present.twice() {
+        let seen = self.see(rule, true).await?;
+        let present = Arc::clone(&seen.present);
+        if let Some(key) = aside(move || present.twice()).await? {
             let message = format!(
                 "data source `{}`: two rows of {} share the key {} (or its hash {key:016x}), so lost rows could hide",
                 rule.source,
@@ -52,7 +53,7 @@ impl Preservation for Ports {
         rule: &Preserve,
         before: &Value,
     ) -> Result<Look, PortError> {
-        let seen = self.see(rule).await?;
+        let seen = self.see(rule, false).await?;
         let difference = if keyed(rule) {
             self.differences(run_id, rule, &seen.present).await?
         } else {
@@ -79,16 +80,14 @@ impl Preservation for Ports {
 }
 
 impl Ports {
-    async fn see(&self, rule: &Preserve) -> Result<Seen, PortError> {
+    /// Looks at a table. `keep` also packs the keys.
+    async fn see(&self, rule: &Preserve, keep: bool) -> Result<Seen, PortError> {
         let begun = self.app.clock.now();
         let source = self.source(&rule.source).await?;
         let failed = |error| source_error(&rule.source, &error);
         let (mut present, mut chunks) = (Present::default(), Vec::new());
         let count = if keyed(rule) {
-            let (found, packed) = survey(&source, rule).await.map_err(failed)?;
-            let sort = tokio::task::spawn_blocking(move || Present::new(found));
-            present = sort.await.map_err(|error| PortError::Unavailable(error.to_string()))?;
-            chunks = packed;
+            (present, chunks) = survey(&source, rule, keep).await.map_err(failed)?;
             present.rows()
         } else {
             source.count(&rule.table).await.map_err(failed)?
@@ -110,19 +109,23 @@ impl Ports {
         rule: &Preserve,
         present: &Arc<Present>,
     ) -> Result<Difference, PortError> {
-        let mut difference = Difference::default();
+        let mut comparison = Comparison::new(Arc::clone(present));
         for number in 0.. {
             let chunk = self.app.store.get_preserved(run_id, &rule.id, number).await;
             let Some(chunk) = chunk.map_err(port_error)? else { break };
-            let present = Arc::clone(present);
-            let added = tokio::task::spawn_blocking(move || {
-                difference.add(&chunk, &present).map(|()| difference)
-            });
-            let added = added.await.map_err(|error| PortError::Unavailable(error.to_string()))?;
-            difference = added.map_err(|error| source_error(&rule.source, &error))?;
+            let added = aside(move || comparison.add(&chunk).map(|()| comparison)).await?;
+            comparison = added.map_err(|error| source_error(&rule.source, &error))?;
         }
-        Ok(difference)
+        aside(move || comparison.finish()).await
     }
+}
+
+/// Works where blocking is allowed.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PortError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| PortError::Unavailable(error.to_string()))
 }
 
 /// Whether rows are compared one by one.
@@ -131,12 +134,11 @@ fn keyed(rule: &Preserve) -> bool {
     rule.rules.iter().any(by_key)
 }
 
-type Surveyed = (Vec<(u64, u64)>, Vec<String>);
-
 async fn survey(
     source: &Source,
     rule: &Preserve,
-) -> Result<Surveyed, switchback_source::SourceError> {
+    keep: bool,
+) -> Result<(Present, Vec<String>), switchback_source::SourceError> {
     let mut wanted: Vec<String> = Vec::new();
     for one in &rule.rules {
         if let Rule::ColumnsUnchanged(columns) = one {
@@ -152,11 +154,13 @@ async fn survey(
     let mut found: Vec<(u64, u64)> = Vec::new();
     let mut each = |key: Key<'_>, columns: u64| {
         let hash = key.hash();
-        packer.push(if rule.pii { Key::Hash(hash) } else { key }, columns);
+        if keep {
+            packer.push(if rule.pii { Key::Hash(hash) } else { key }, columns);
+        }
         found.push((hash, columns));
     };
     source.survey(&rule.table, &rule.key, columns, &mut each).await?;
-    Ok((found, packer.finish()))
+    Ok((Present::new(found), packer.finish()))
 }
 
 impl Seen {
