@@ -81,7 +81,7 @@ fn names(playbook: &Playbook, templates: &Library, problems: &mut Vec<Problem>) 
         in_values(node, "spec.concurrency.key", &known, problems);
     }
     let looks = crate::live::NAMES.map(str::to_owned);
-    let live: Vec<String> = known.iter().cloned().chain(looks.clone()).collect();
+    let live: Vec<String> = known.iter().cloned().chain(looks).collect();
     for (index, require) in playbook.require.iter().enumerate() {
         let Wanted::Expression { expr } = &require.wanted else { continue };
         if let Err((message, hint)) = expr::check_names(expr, &live) {

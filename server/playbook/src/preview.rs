@@ -1,7 +1,9 @@
 //! The dry run: what each step would do, read from the world as it is now, changing nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use futures_util::future::{FutureExt as _, join_all};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,6 +13,11 @@ use crate::plan::{Condition, Plan};
 use crate::ports::World;
 use crate::steps::{self, Answer, At, Effect, Overlay, Undo};
 use crate::{live, next_move, require};
+
+/// So long a page waits for what speaks for a playbook.
+const CRITERIA_MAX: Duration = Duration::from_secs(2);
+/// So long a dry run waits for the preconditions.
+const REQUIRE_MAX: Duration = Duration::from_secs(10);
 
 /// What a run of the plan would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -142,32 +149,45 @@ pub async fn dry_run(plan: &Plan, world: &World) -> Preview {
     }
 }
 
-/// Looks at what speaks for running a playbook.
+/// Looks at what speaks for running a playbook, at all of it at once.
 pub async fn criteria(playbook: &Playbook, plan: &Plan, world: &World) -> Vec<CriterionPreview> {
     let (_, values) = next_move::values(plan, None);
-    let mut found = Vec::new();
-    for Criterion { text, expr } in &playbook.decision {
-        let (holds, says) = match expr {
-            None => (None, String::new()),
-            Some(expr) => match live::holds(expr, &values, &plan.environment, world).await {
-                Ok(Ok((holds, says))) => (Some(Answer::Known(holds)), says),
-                Ok(Err(why)) => (Some(Answer::Unknown(why)), String::new()),
-                Err(error) => (Some(Answer::Unknown(error.to_string())), String::new()),
-            },
-        };
-        found.push(CriterionPreview { text: text.clone(), holds, says });
-    }
-    found
+    let looks = playbook.decision.iter().map(|Criterion { text, expr }| {
+        let values = &values;
+        async move {
+            let (holds, says) = match expr {
+                None => (None, String::new()),
+                Some(expr) => {
+                    let look = live::holds(expr, values, &plan.environment, world);
+                    let look =
+                        look.map(|found| found.unwrap_or_else(|error| Err(error.to_string())));
+                    match within(CRITERIA_MAX, look).await {
+                        Ok((holds, says)) => (Some(Answer::Known(holds)), says),
+                        Err(why) => (Some(Answer::Unknown(why)), String::new()),
+                    }
+                }
+            };
+            CriterionPreview { text: text.clone(), holds, says }
+        }
+    });
+    join_all(looks).await
 }
 
 async fn require(plan: &Plan, world: &World) -> Vec<RequirePreview> {
-    let mut found = Vec::new();
-    for require in &plan.require {
-        let holds = match require::look(require, plan, world).await {
-            Ok((holds, _)) => Answer::Known(holds),
-            Err(error) => Answer::Unknown(error.to_string()),
-        };
-        found.push(RequirePreview { id: require.id.clone(), holds });
-    }
-    found
+    let looks = plan.require.iter().map(|require| async {
+        let look = require::look(require, plan, world)
+            .map(|found| found.map(|(holds, _)| holds).map_err(|error| error.to_string()));
+        let holds = within(REQUIRE_MAX, look).await.map_or_else(Answer::Unknown, Answer::Known);
+        RequirePreview { id: require.id.clone(), holds }
+    });
+    join_all(looks).await
+}
+
+/// What is found in time, or why nothing was.
+async fn within<T>(
+    limit: Duration,
+    look: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let late = || format!("there was no answer within {} s", limit.as_secs());
+    tokio::time::timeout(limit, look).await.unwrap_or_else(|_| Err(late()))
 }

@@ -164,10 +164,7 @@ impl Store {
         source: Option<&str>,
         by: &Stamp,
     ) -> Result<u64, StoreError> {
-        let mut tx = self.db.begin().await?;
-        let version = OWN.put_in(&mut tx, name, expected, source, by).await?;
-        tx.commit().await?;
-        Ok(version)
+        OWN.put(self, name, expected, source, by).await
     }
 
     /// How every rule stands.

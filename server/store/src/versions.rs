@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use switchback_core::model::Millis;
 
+use crate::Store;
 use crate::changes::{Entry, Stamp};
 use crate::db::{Row, Tx, json, params};
 use crate::error::StoreError;
@@ -33,6 +34,21 @@ pub(crate) struct Versions {
 }
 
 impl Versions {
+    /// As [`put_in`](Self::put_in), in a transaction of its own.
+    pub async fn put(
+        &self,
+        store: &Store,
+        name: &str,
+        expected: u64,
+        source: Option<&str>,
+        by: &Stamp,
+    ) -> Result<u64, StoreError> {
+        let mut tx = store.db.begin().await?;
+        let version = self.put_in(&mut tx, name, expected, source, by).await?;
+        tx.commit().await?;
+        Ok(version)
+    }
+
     /// Keeps a new version. `expected`: the version that it was made from, 0 when there was none.
     pub async fn put_in(
         &self,

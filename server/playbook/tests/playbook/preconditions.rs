@@ -144,6 +144,7 @@ decision:
   - {text: The new sign-in is on., expr: flag('a')}
   - {text: The old one is off., expr: not flag('a')}
   - {text: Sign-ups fail., expr: \"failures('signup', 5) > 0\"}
+  - {text: Refreshes fail., expr: \"failures('refresh', 5) > 0\"}
   - {text: People judge.}";
     let plan = plan_with(spec, STEPS);
     let fake = Fake::new(plan.clone());
@@ -155,13 +156,18 @@ decision:
     let holds: Vec<_> = found.iter().map(|one| one.holds.clone()).collect();
     assert_eq!(holds[..2], [Some(Answer::Known(true)), Some(Answer::Known(false))]);
     assert!(matches!(holds[2], Some(Answer::Unknown(_))), "{holds:?}");
-    assert_eq!(holds[3], None);
+    let late = "there was no answer within 2 s".to_owned();
+    assert_eq!(holds[3], Some(Answer::Unknown(late)));
+    assert_eq!(holds[4], None);
     assert_eq!(found[0].says, "flag('a'): flag('a') is true");
 }
 
 #[async_trait]
 impl Watch for Fake {
     async fn failures(&self, _: &str, what: &str, minutes: u32) -> Result<Option<f64>, PortError> {
+        if what == "refresh" {
+            std::future::pending::<()>().await;
+        }
         Ok((what == "login").then_some(f64::from(minutes) / 100.0))
     }
 }
