@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    switchback::cli::main()
+    switchback::main()
 }

@@ -13,15 +13,15 @@ use flagsmith_flag_engine::environments::builders::build_environment_struct;
 use flagsmith_flag_engine::identities::Trait;
 use launchdarkly_server_sdk_evaluation as ld;
 use serde_json::{Map, Value, json};
-use switchback::formats::drift::{Person, Source, report};
-use switchback::formats::{Imported, Weight, flagd, flagsmith, growthbook, launchdarkly, unleash};
+use switchback_formats::drift::{Person, Source, report};
+use switchback_formats::{Imported, Weight, flagd, flagsmith, growthbook, launchdarkly, unleash};
 use unleash_yggdrasil::{Context, EngineState, UpdateMessage};
 
-const FLAGD: &str = include_str!("../../server/tests/samples/flagd.json");
-const FLAGSMITH: &str = include_str!("../../server/tests/samples/flagsmith.json");
-const GROWTHBOOK: &str = include_str!("../../server/tests/samples/growthbook.json");
-const LAUNCHDARKLY: &str = include_str!("../../server/tests/samples/launchdarkly.json");
-const UNLEASH: &str = include_str!("../../server/tests/samples/unleash.json");
+const FLAGD: &str = include_str!("../../server/formats/tests/samples/flagd.json");
+const FLAGSMITH: &str = include_str!("../../server/formats/tests/samples/flagsmith.json");
+const GROWTHBOOK: &str = include_str!("../../server/formats/tests/samples/growthbook.json");
+const LAUNCHDARKLY: &str = include_str!("../../server/formats/tests/samples/launchdarkly.json");
+const UNLEASH: &str = include_str!("../../server/formats/tests/samples/unleash.json");
 const USERS: usize = 10_000;
 const NOW_MS: i64 = 1_790_000_000_000;
 
@@ -158,7 +158,7 @@ impl Node {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut child = Command::new("node")
             .args(["engine.mjs", kind])
-            .arg(tests.join("../server/tests/samples").join(sample))
+            .arg(tests.join("../server/formats/tests/samples").join(sample))
             .current_dir(tests.join("compat"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

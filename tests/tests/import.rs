@@ -5,16 +5,16 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use switchback::formats::drift::{Person, Source, document};
-use switchback::formats::{flagd, launchdarkly};
 use switchback_core::Ruleset;
+use switchback_formats::drift::{Person, Source, document};
+use switchback_formats::{flagd, launchdarkly};
 use switchback_tests::interrupt::before_first_change;
 use switchback_tests::server::{ADMIN, program};
 use switchback_tests::{Backend, Server, on_both};
 
-const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/tests/samples");
-const LAUNCHDARKLY: &str = include_str!("../../server/tests/samples/launchdarkly.json");
-const FLAGD: &str = include_str!("../../server/tests/samples/flagd.json");
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/formats/tests/samples");
+const LAUNCHDARKLY: &str = include_str!("../../server/formats/tests/samples/launchdarkly.json");
+const FLAGD: &str = include_str!("../../server/formats/tests/samples/flagd.json");
 
 /// Runs a command against a server; its exit code, and what it printed.
 fn call(server: &Server, words: &str, path: &Path) -> (i32, String) {

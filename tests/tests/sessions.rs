@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use switchback::app::ids::{Clock as _, SystemClock};
+use switchback_app::ids::{Clock as _, SystemClock};
 use switchback_tests::link::Link;
 use switchback_tests::server::{ADMIN, BROWSER, EVENTS, SERVER, program};
 use switchback_tests::{Api, Backend, Server, eventually, on_both};

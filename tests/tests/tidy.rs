@@ -66,10 +66,10 @@ fn layers_use_only_what_is_below_them() {
         ("sdk/core/src/", &["tokio", "sqlx", "actix", "SystemTime", "Instant"]),
         ("server/playbook/src/", &["sqlx", "actix", "reqwest"]),
         ("server/store/src/", &["actix"]),
-        ("server/src/app/", &["actix", "sqlx", "crate::http", "crate::cli"]),
-        ("server/src/live/", &["actix", "sqlx", "crate::http", "crate::cli"]),
-        ("server/src/http/", &["sqlx", "crate::cli"]),
-        ("server/src/cli/", &["sqlx"]),
+        ("server/app/src/", &["actix_web", "sqlx::"]),
+        ("server/formats/src/", &["tokio", "actix", "sqlx", "reqwest"]),
+        ("server/http/src/", &["sqlx"]),
+        ("server/src/", &["sqlx"]),
     ];
     let mut found = Vec::new();
     for (name, text) in sources() {

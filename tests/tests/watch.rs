@@ -77,6 +77,44 @@ on_both! {
         assert_eq!(summary["flags"]["theme"][0]["value"], "dark");
     }
 
+    async fn a_chart_has_a_line_for_each_kind_and_value(backend: Backend) {
+        let server = Server::start(&backend);
+        let (api, app) = (server.api(), Api::new(&server.url, EVENTS));
+        let of = |id: &str, kind: &str, country: &str| {
+            let mut one = event(id, kind, id);
+            one["country"] = json!(country);
+            one
+        };
+        let batch = vec![
+            of("a", "login_success", "DE"),
+            of("b", "login_success", "DE"),
+            of("c", "login_failure", "DE"),
+            of("d", "login_success", "FR"),
+            of("e", "logout", "FR"),
+        ];
+        send(&app, batch).await;
+        let series = "/api/v1/environments/production/auth-series?dimension=country";
+        let lines = async |query: &str| {
+            let chart = api.get(&format!("{series}{query}")).await;
+            let points = chart["at"].as_array().unwrap().len();
+            let line = |line: &Value| {
+                let counts: Vec<u64> = serde_json::from_value(line["n"].clone()).unwrap();
+                assert_eq!(counts.len(), points);
+                let of = |name: &str| line[name].as_str().unwrap().to_owned();
+                (of("kind"), of("value"), counts.iter().sum::<u64>())
+            };
+            chart["counts"].as_array().unwrap().iter().map(line).collect::<Vec<_>>()
+        };
+        let line = |kind: &str, value: &str, n: u64| (kind.to_owned(), value.to_owned(), n);
+
+        let logins = [line("login_failure", "DE", 1), line("login_success", "DE", 2), line("login_success", "FR", 1)];
+        assert_eq!(lines("&kinds=login_success,login_failure").await, logins);
+        assert_eq!(lines("").await, [&logins[..], &[line("logout", "FR", 1)]].concat());
+        let answer = api.send(Method::GET, &format!("{series}&kinds=login,logout"), None).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(answer.body.to_string().contains("`login` is none; there are login_success"), "{}", answer.body);
+    }
+
     async fn what_cannot_be_taken_is_named_and_the_rest_is_kept(backend: Backend) {
         let server = Server::start(&backend);
         let (api, app) = (server.api(), Api::new(&server.url, EVENTS));

@@ -20,6 +20,9 @@ sql! {
            AND dimension = $3 AND at >= $4 AND at < $5 GROUP BY kind, value ORDER BY kind, value";
     SERIES = "SELECT at, kind, value, n FROM auth_counts WHERE environment = $1 AND width_s = $2 \
               AND dimension = $3 AND at >= $4 AND at < $5 ORDER BY at, kind, value";
+    LINES = "SELECT kind, value, string_agg(CAST(at AS TEXT) || ' ' || CAST(n AS TEXT), ',') AS points FROM auth_counts \
+             WHERE environment = $1 AND width_s = $2 AND dimension = $3 AND at >= $4 AND at < $5 \
+             AND ($6 = '' OR $6 LIKE '%,' || kind || ',%') GROUP BY kind, value ORDER BY kind, value";
     DIMENSIONS = "SELECT DISTINCT dimension FROM auth_counts WHERE environment = $1 AND width_s = $2 \
                   AND dimension > $3 ORDER BY dimension LIMIT 1";
     FORGET = "DELETE FROM auth_counts WHERE width_s = $1 AND at < $2";
@@ -66,6 +69,17 @@ pub struct CountFilter<'a> {
     pub from: Millis,
     /// Until before this one.
     pub until: Millis,
+}
+
+/// A line of a chart: what happened, to which value of the dimension, and in each cell how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountLine {
+    /// What happened.
+    pub kind: String,
+    /// The value of the dimension.
+    pub value: String,
+    /// When each cell begins, in UTC milliseconds, and its count; in no order.
+    pub points: Vec<(Millis, u64)>,
 }
 
 /// Who sends auth events.
@@ -137,6 +151,33 @@ impl Store {
         rows.iter()
             .map(|row| {
                 Ok((row.int("at")?, row.text("kind")?, row.text("value")?, row.unsigned("n")?))
+            })
+            .collect()
+    }
+
+    /// Counts by kind and value, of these kinds or of all when none is named. A line comes as one value: a row for each point
+    /// would take several times as long.
+    pub async fn list_auth_lines(
+        &self,
+        filter: &CountFilter<'_>,
+        kinds: &[&str],
+    ) -> Result<Vec<CountLine>, StoreError> {
+        let CountFilter { environment, width_s, dimension, from, until } = *filter;
+        let kinds = if kinds.is_empty() { String::new() } else { format!(",{},", kinds.join(",")) };
+        let params = params![environment, width_s, dimension, from, until, kinds];
+        let rows = self.db.all(LINES, params).await?;
+        let point = |text: &str| {
+            let (at, n) = text.split_once(' ')?;
+            Some((at.parse().ok()?, n.parse().ok()?))
+        };
+        rows.iter()
+            .map(|row| {
+                let points = row.text("points")?.split(',').map(point).collect::<Option<Vec<_>>>();
+                let points = points.ok_or_else(|| StoreError::Corrupt {
+                    column: "points",
+                    source: "they are not pairs of numbers".into(),
+                })?;
+                Ok(CountLine { kind: row.text("kind")?, value: row.text("value")?, points })
             })
             .collect()
     }

@@ -53,7 +53,7 @@ mod versions;
 mod visits;
 
 pub use alerts::{AlertBatch, AlertRow, AlertStateRow, OutsideAlert, Silence};
-pub use auth_counts::{Count, CountFilter, SourceRow};
+pub use auth_counts::{Count, CountFilter, CountLine, SourceRow};
 pub use auth_events::{AuthEventRow, NewEvents, Taken};
 pub use automation::{AutomationOff, Gate, Once, ScheduleRow};
 pub use backups::BackupRow;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::hint::black_box;
 
 use serde_json::json;
-use switchback::formats::unleash::features_of;
 use switchback_core::model::Document;
+use switchback_formats::unleash::features_of;
 use unleash_types::client_features::{ClientFeatures, Context};
 use unleash_yggdrasil::{EngineState, UpdateMessage};
 

@@ -8,8 +8,8 @@ use actix_web::http::header;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use serde_json::Value;
-use switchback::formats::unleash;
 use switchback_core::{Context, Ruleset};
+use switchback_formats::unleash;
 
 struct Material {
     features: Bytes,

@@ -79,6 +79,9 @@ pub fn questions() -> Vec<(String, String)> {
             let path = format!("auth-series?{window}&dimension={dimension}");
             all.push((format!("events: {what}, {name}"), path));
         }
+        let logins = "dimension=country&kinds=login_success,login_failure";
+        let path = format!("auth-series?{window}&{logins}");
+        all.push((format!("events: chart of logins by country, {name}"), path));
     }
     all
 }
