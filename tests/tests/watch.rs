@@ -91,6 +91,7 @@ on_both! {
             of("c", "login_failure", "DE"),
             of("d", "login_success", "FR"),
             of("e", "logout", "FR"),
+            of("f", "login_success", "de"),
         ];
         send(&app, batch).await;
         let series = "/api/v1/environments/production/auth-series?dimension=country";
@@ -107,7 +108,8 @@ on_both! {
         };
         let line = |kind: &str, value: &str, n: u64| (kind.to_owned(), value.to_owned(), n);
 
-        let logins = [line("login_failure", "DE", 1), line("login_success", "DE", 2), line("login_success", "FR", 1)];
+        let mut logins = vec![line("login_failure", "DE", 1), line("login_success", "DE", 2), line("login_success", "FR", 1)];
+        logins.push(line("login_success", "de", 1));
         assert_eq!(lines("&kinds=login_success,login_failure").await, logins);
         assert_eq!(lines("").await, [&logins[..], &[line("logout", "FR", 1)]].concat());
         let answer = api.send(Method::GET, &format!("{series}&kinds=login,logout"), None).await;

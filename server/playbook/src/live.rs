@@ -48,12 +48,14 @@ enum Look {
 
 type Known = BTreeMap<Look, Value>;
 
-/// Whether it holds, and what was seen; the inner error says why there is no answer.
+/// Whether it holds, and what was seen; the inner error says why there is no answer. Each look gives up after a time of the caller's,
+/// in milliseconds, if that is shorter than its own.
 pub(crate) async fn holds(
     expression: &str,
     context: &Value,
     environment: &str,
     world: &World,
+    timeout_ms: Option<u64>,
 ) -> Result<Result<(bool, String), String>, PortError> {
     let mut known = Known::new();
     let mut context = context.clone();
@@ -63,7 +65,7 @@ pub(crate) async fn holds(
     for _ in 0..=LOOKS_MAX {
         match evaluate(expression, &context, &known) {
             Ok(holds) => return Ok(Ok((holds, says(expression, &known)))),
-            Err(Missed::Wants(look)) => match ask(&look, environment, world).await? {
+            Err(Missed::Wants(look)) => match ask(&look, environment, world, timeout_ms).await? {
                 Ok(value) => {
                     known.insert(look, value);
                 }
@@ -138,6 +140,7 @@ async fn ask(
     look: &Look,
     environment: &str,
     world: &World,
+    timeout_ms: Option<u64>,
 ) -> Result<Result<Value, String>, PortError> {
     Ok(match look {
         Look::Flag(key) => {
@@ -152,8 +155,12 @@ async fn ask(
             }
         },
         Look::Count(source, sql) => {
-            let question =
-                Question { source: source.clone(), sql: sql.clone(), params: Vec::new() };
+            let question = Question {
+                source: source.clone(),
+                sql: sql.clone(),
+                params: Vec::new(),
+                timeout_ms,
+            };
             let rows = match world.sources.ask(&question).await {
                 Ok(rows) => rows,
                 Err(error @ PortError::Fenced) => return Err(error),
@@ -176,7 +183,7 @@ async fn ask(
             let question = HttpQuestion {
                 method: "GET".to_owned(),
                 url: probe_metric::address(url, query),
-                timeout_ms: METRIC_MS,
+                timeout_ms: timeout_ms.map_or(METRIC_MS, |most| most.min(METRIC_MS)),
             };
             match world.http.ask(&question).await {
                 Ok(answer) => probe_metric::number(&answer, world.clock.now_ms()).map(Value::from),

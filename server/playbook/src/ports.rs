@@ -328,6 +328,8 @@ pub struct Question {
     pub sql: String,
     /// `$1`, `$2`, …, as texts.
     pub params: Vec<String>,
+    /// When to give up, in milliseconds; the source's own limit when that is shorter, or nothing is said.
+    pub timeout_ms: Option<u64>,
 }
 
 /// A script for a data source.

@@ -152,13 +152,14 @@ pub async fn dry_run(plan: &Plan, world: &World) -> Preview {
 /// Looks at what speaks for running a playbook, at all of it at once.
 pub async fn criteria(playbook: &Playbook, plan: &Plan, world: &World) -> Vec<CriterionPreview> {
     let (_, values) = next_move::values(plan, None);
+    let limit = Some(ending(CRITERIA_MAX));
     let looks = playbook.decision.iter().map(|Criterion { text, expr }| {
         let values = &values;
         async move {
             let (holds, says) = match expr {
                 None => (None, String::new()),
                 Some(expr) => {
-                    let look = live::holds(expr, values, &plan.environment, world);
+                    let look = live::holds(expr, values, &plan.environment, world, limit);
                     let look =
                         look.map(|found| found.unwrap_or_else(|error| Err(error.to_string())));
                     match within(CRITERIA_MAX, look).await {
@@ -175,12 +176,17 @@ pub async fn criteria(playbook: &Playbook, plan: &Plan, world: &World) -> Vec<Cr
 
 async fn require(plan: &Plan, world: &World) -> Vec<RequirePreview> {
     let looks = plan.require.iter().map(|require| async {
-        let look = require::look(require, plan, world)
+        let look = require::look(require, plan, world, Some(ending(REQUIRE_MAX)))
             .map(|found| found.map(|(holds, _)| holds).map_err(|error| error.to_string()));
         let holds = within(REQUIRE_MAX, look).await.map_or_else(Answer::Unknown, Answer::Known);
         RequirePreview { id: require.id.clone(), holds }
     });
     join_all(looks).await
+}
+
+/// When a look that nobody waits for any more ends by itself, in milliseconds: what it holds is free again soon.
+fn ending(limit: Duration) -> u64 {
+    limit.as_millis() as u64 + 500
 }
 
 /// What is found in time, or why nothing was.

@@ -7,11 +7,12 @@ use crate::ports::{PortError, World};
 use crate::steps::flags;
 use crate::units::duration_words;
 
-/// Whether it holds, and what was seen.
+/// Whether it holds, and what was seen. An expression's looks give up after so many milliseconds, if their own limit is longer.
 pub(crate) async fn look(
     require: &Require,
     plan: &Plan,
     world: &World,
+    timeout_ms: Option<u64>,
 ) -> Result<(bool, String), PortError> {
     let now = world.clock.now_ms();
     match &require.wanted {
@@ -35,7 +36,8 @@ pub(crate) async fn look(
         }
         Wanted::Expression { expr } => {
             let (_, values) = crate::next_move::values(plan, require.block.as_deref());
-            let found = crate::live::holds(expr, &values, &plan.environment, world).await?;
+            let found =
+                crate::live::holds(expr, &values, &plan.environment, world, timeout_ms).await?;
             // What has no answer does not hold.
             Ok(found.unwrap_or_else(|why| (false, why)))
         }

@@ -154,13 +154,14 @@ impl Driver<'_> {
             }
             Move::Look(id, expression, values) => {
                 let environment = &record.plan.environment;
-                let found = match live::holds(&expression, &values, environment, self.world).await {
-                    Ok(found) => found,
-                    Err(error @ (PortError::NotFound(_) | PortError::Refused(_))) => {
-                        Err(error.to_string())
-                    }
-                    Err(error) => return Err(journal_error(error)),
-                };
+                let found =
+                    match live::holds(&expression, &values, environment, self.world, None).await {
+                        Ok(found) => found,
+                        Err(error @ (PortError::NotFound(_) | PortError::Refused(_))) => {
+                            Err(error.to_string())
+                        }
+                        Err(error) => return Err(journal_error(error)),
+                    };
                 let (phase, detail) = match found {
                     Ok((true, says)) => (Phase::Verified, json!({"says": says})),
                     Ok((false, says)) => (Phase::Unverified, json!({"says": says, "error": says})),
@@ -210,7 +211,7 @@ impl Driver<'_> {
 
     async fn require(&self, record: &RunRecord, index: usize) -> Result<(), DriveError> {
         let Some(require) = record.plan.require.get(index) else { return Ok(()) };
-        let (phase, says) = match require::look(require, &record.plan, self.world).await {
+        let (phase, says) = match require::look(require, &record.plan, self.world, None).await {
             Ok((true, says)) => (Phase::Verified, says),
             Ok((false, says)) => (Phase::Unverified, says),
             // What nobody can look at does not hold: looking again would not help.

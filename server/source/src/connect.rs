@@ -206,6 +206,13 @@ impl Source {
                 .max_connections(connections)
                 .acquire_timeout(CONNECT_WITHIN)
                 .idle_timeout(IDLE)
+                // Whoever stopped waiting left the handler that ends the statement.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        connection.lock_handle().await?.remove_progress_handler();
+                        Ok(true)
+                    })
+                })
                 .connect_lazy_with(options)
         };
         let read = pool(connections, options.clone().read_only(true));

@@ -254,26 +254,31 @@ pub struct Difference {
     pub changed: Named,
 }
 
-/// Looks for the next kept key among so many present ones.
+/// The next kept key is looked for among so many present ones.
 const NEAR: usize = 64;
-/// And, after so many in a row that were not there, among [`FAR`].
-const LOST: usize = 1_024;
+/// After so many in a row that were not near, one is looked for among [`FAR`].
+const MISSES_MAX: usize = 1_024;
+/// How far the walk leaps where a table has grown in its middle, or shrunk.
 const FAR: usize = 65_536;
+/// Keys that are held until the end; with more of them the table was rewritten, and they are looked up at once.
+const UNMET_MAX: usize = 262_144;
 
 /// Finds what became of the keys that were kept, chunk by chunk.
 ///
 /// A table that nobody rewrote gives its rows in the order of the look before. So kept and present keys are walked through side by
 /// side, which waits for memory far less than looking each one up. Those that do not meet on the way, such as rows that an update
-/// moved, are sorted and compared at the end.
+/// moved, are sorted and compared later.
 #[derive(Debug)]
 pub struct Comparison {
     present: Arc<Present>,
     at: usize,
     /// Present ones that were walked past.
     passed: Vec<(u64, u64)>,
+    /// All present ones by hash, once many did not meet.
+    sorted: Option<Vec<(u64, u64)>>,
     unmet: Vec<Unmet>,
-    lost: usize,
-    changed: Named,
+    misses: usize,
+    difference: Difference,
 }
 
 /// A kept key that did not come by on the walk.
@@ -287,8 +292,15 @@ struct Unmet {
 impl Comparison {
     /// With what is there now.
     pub fn new(present: Arc<Present>) -> Self {
-        let (passed, unmet) = (Vec::new(), Vec::new());
-        Self { present, at: 0, passed, unmet, lost: 0, changed: Named::default() }
+        Self {
+            present,
+            at: 0,
+            passed: Vec::new(),
+            sorted: None,
+            unmet: Vec::new(),
+            misses: 0,
+            difference: Difference::default(),
+        }
     }
 
     /// Takes the next chunk of kept keys.
@@ -312,62 +324,85 @@ impl Comparison {
             let hash = key.hash();
             match self.meet(hash) {
                 Some(now) if columns.is_some_and(|columns| columns != now) => {
-                    self.changed.note(|| key.name());
+                    self.difference.changed.note(|| key.name());
                 }
                 Some(_) => {}
                 None => self.unmet.push(Unmet { hash, columns, key: key.into() }),
             }
+        }
+        if self.unmet.len() >= UNMET_MAX {
+            let sorted = self.sorted.take().unwrap_or_else(|| {
+                self.passed = Vec::new();
+                sort(self.present.0.clone())
+            });
+            self.difference.settle(&self.unmet, &sorted);
+            self.unmet.clear();
+            self.sorted = Some(sorted);
         }
         Ok(())
     }
 
     /// Walks to a key that is close ahead. Returns its columns' hash.
     fn meet(&mut self, hash: u64) -> Option<u64> {
-        let reach = if self.lost > 0 && self.lost.is_multiple_of(LOST) { FAR } else { NEAR };
+        let leaps = self.misses > 0 && self.misses.is_multiple_of(MISSES_MAX);
+        let reach = if leaps { FAR } else { NEAR };
         let ahead = self.present.0.get(self.at..).unwrap_or_default();
         let ahead = ahead.get(..reach).unwrap_or(ahead);
         let Some(step) = ahead.iter().position(|(key, _)| *key == hash) else {
-            self.lost += 1;
+            self.misses += 1;
             return None;
         };
         let (passed, met) = ahead.split_at_checked(step)?;
-        self.passed.extend(passed);
-        (self.at, self.lost) = (self.at + step + 1, 0);
+        if self.sorted.is_none() {
+            self.passed.extend(passed);
+        }
+        (self.at, self.misses) = (self.at + step + 1, 0);
         met.first().map(|(_, columns)| *columns)
     }
 
     /// What became of all of them.
     pub fn finish(self) -> Difference {
-        let Self { present, at, passed: mut others, unmet, mut changed, .. } = self;
-        let mut missing = Named::default();
+        let Self { present, at, passed: mut others, sorted, unmet, mut difference, .. } = self;
         if !unmet.is_empty() {
-            others.extend(present.0.get(at..).unwrap_or_default());
-            others.sort_unstable();
+            let others = sorted.unwrap_or_else(|| {
+                others.extend(present.0.get(at..).unwrap_or_default());
+                sort(others)
+            });
+            difference.settle(&unmet, &others);
         }
+        difference
+    }
+}
+
+fn sort(mut pairs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    pairs.sort_unstable();
+    pairs
+}
+
+impl Difference {
+    /// Adds what became of some kept keys, among present ones in order. Missing keys are named in the order in which they were
+    /// read.
+    fn settle(&mut self, unmet: &[Unmet], present: &[(u64, u64)]) {
         let mut order: Vec<(u64, usize)> =
             unmet.iter().enumerate().map(|(place, one)| (one.hash, place)).collect();
         order.sort_unstable();
-        let (mut near, mut gone, mut other) = (others.iter().peekable(), Vec::new(), Vec::new());
+        let mut near = present.iter().peekable();
+        let (mut missing, mut changed) = (Vec::new(), Vec::new());
         for (hash, place) in order {
             while near.next_if(|(key, _)| *key < hash).is_some() {}
-            match (near.peek(), unmet.get(place).and_then(|one| one.columns)) {
-                (Some((key, _)), None) if *key == hash => {}
-                (Some((key, now)), Some(columns)) if *key == hash => {
-                    if columns != *now {
-                        other.push(place);
-                    }
-                }
-                _ => gone.push(place),
+            let now = near.peek().filter(|(key, _)| *key == hash).map(|(_, columns)| *columns);
+            match (now, unmet.get(place).and_then(|one| one.columns)) {
+                (None, _) => missing.push(place),
+                (Some(now), Some(columns)) if now != columns => changed.push(place),
+                _ => {}
             }
         }
-        // Named in the order in which they were read.
-        for (places, named) in [(&mut gone, &mut missing), (&mut other, &mut changed)] {
+        for (mut places, named) in [(missing, &mut self.missing), (changed, &mut self.changed)] {
             places.sort_unstable();
             for one in places.iter().filter_map(|place| unmet.get(*place)) {
                 named.note(|| one.key.as_key().name());
             }
         }
-        Difference { missing, changed }
     }
 }
 
@@ -447,6 +482,24 @@ mod tests {
 
         assert!(comparison.unmet.len() < 2_000, "{} were left over", comparison.unmet.len());
         assert_eq!(comparison.finish().missing.count, 100);
+    }
+
+    #[test]
+    fn a_table_that_was_rewritten_is_compared_all_the_same() {
+        let rows = 400_000;
+        let mut packer = Packer::new(true);
+        (0..rows).for_each(|number| packer.push(Key::Int(number), 1));
+        let now = (0..rows).rev().filter(|number| number % 1_000 != 7);
+        let now = now.map(|number| (Key::Int(number).hash(), u64::from(number != 399_990)));
+        let mut comparison = Comparison::new(Arc::new(Present::new(now.collect())));
+        for chunk in packer.finish() {
+            comparison.add(&chunk).unwrap();
+            assert!(comparison.unmet.len() < UNMET_MAX);
+        }
+        let found = comparison.finish();
+
+        assert_eq!((found.missing.count, found.missing.names[1].as_str()), (400, "1007"));
+        assert_eq!((found.changed.count, found.changed.names[0].as_str()), (1, "399990"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Column as _, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, TypeInfo as _, ValueRef as _};
 use tokio::time::Instant;
 
 use crate::connect::{Pool, Source};
@@ -35,7 +35,21 @@ impl Source {
     /// # Errors
     /// Not one query, more rows than the source may give, too long, or the database refuses or cannot be reached.
     pub async fn query(&self, sql: &str, params: &[String]) -> Result<Vec<Row>, SourceError> {
-        self.query_within(sql, params, self.settings().rows_max).await
+        self.query_within(sql, params, self.settings().rows_max, None).await
+    }
+
+    /// The same with a limit of time of the caller's own, in milliseconds; the source's counts where it is shorter.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub async fn query_for(
+        &self,
+        sql: &str,
+        params: &[String],
+        most_ms: u64,
+    ) -> Result<Vec<Row>, SourceError> {
+        let most_ms = most_ms.clamp(1, self.settings().statement_timeout_ms);
+        self.query_within(sql, params, self.settings().rows_max, Some(most_ms)).await
     }
 
     /// The same with a limit of rows of the caller's own.
@@ -44,6 +58,7 @@ impl Source {
         sql: &str,
         params: &[String],
         limit: u64,
+        most_ms: Option<u64>,
     ) -> Result<Vec<Row>, SourceError> {
         let sql = one_query(sql)?;
         let rows = match self.pool().await? {
@@ -59,6 +74,10 @@ impl Source {
                 }
                 let asked = async {
                     let mut tx = pool.begin_with("BEGIN TRANSACTION READ ONLY").await?;
+                    if let Some(most) = most_ms {
+                        let text = format!("SET LOCAL statement_timeout = {most}");
+                        tx.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
+                    }
                     query.fetch_all(&mut *tx).await
                 };
                 let rows = asked.await.map_err(|error| self.error(error));
@@ -71,7 +90,10 @@ impl Source {
                 for param in params {
                     query = query.bind(param);
                 }
-                let end = self.statement_end();
+                let end = match most_ms {
+                    Some(most) => Instant::now() + Duration::from_millis(most),
+                    None => self.statement_end(),
+                };
                 let asked = async {
                     let mut connection = pool.acquire().await?;
                     let mut handle = connection.lock_handle().await?;

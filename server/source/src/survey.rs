@@ -1,7 +1,7 @@
 //! Looking at a whole table: its keys with a hash of chosen columns, how many rows, a sum. Nothing is written, and one
 //! snapshot sees one moment.
 //!
-//! PostgreSQL sends whole numbers of plain tables many in one value, and everything else by
+//! PostgreSQL sends whole numbers and UUIDs of plain tables many in one value, and everything else by
 //! `COPY … (FORMAT binary)`, whose layout is in its documentation. SQLite gives rows.
 
 mod blocks;
@@ -72,8 +72,8 @@ impl Source {
                     ROWS_MAX + 1
                 );
                 let asked = async {
-                    if let ([column], Columns::None, Form::Int) = (key, columns, form)
-                        && let Some(read) = blocks::keys(&pool, table, column, each).await?
+                    if let ([column], Columns::None) = (key, columns)
+                        && let Some(read) = blocks::keys(&pool, table, (column, form), each).await?
                     {
                         return Ok(read);
                     }

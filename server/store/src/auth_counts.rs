@@ -22,7 +22,7 @@ sql! {
               AND dimension = $3 AND at >= $4 AND at < $5 ORDER BY at, kind, value";
     LINES = "SELECT kind, value, string_agg(CAST(at AS TEXT) || ' ' || CAST(n AS TEXT), ',') AS points FROM auth_counts \
              WHERE environment = $1 AND width_s = $2 AND dimension = $3 AND at >= $4 AND at < $5 \
-             AND ($6 = '' OR $6 LIKE '%,' || kind || ',%') GROUP BY kind, value ORDER BY kind, value";
+             AND ($6 = '' OR $6 LIKE '%,' || kind || ',%') GROUP BY kind, value";
     DIMENSIONS = "SELECT DISTINCT dimension FROM auth_counts WHERE environment = $1 AND width_s = $2 \
                   AND dimension > $3 ORDER BY dimension LIMIT 1";
     FORGET = "DELETE FROM auth_counts WHERE width_s = $1 AND at < $2";
@@ -170,7 +170,8 @@ impl Store {
             let (at, n) = text.split_once(' ')?;
             Some((at.parse().ok()?, n.parse().ok()?))
         };
-        rows.iter()
+        let lines: Result<Vec<CountLine>, StoreError> = rows
+            .iter()
             .map(|row| {
                 let points = row.text("points")?.split(',').map(point).collect::<Option<Vec<_>>>();
                 let points = points.ok_or_else(|| StoreError::Corrupt {
@@ -179,7 +180,11 @@ impl Store {
                 })?;
                 Ok(CountLine { kind: row.text("kind")?, value: row.text("value")?, points })
             })
-            .collect()
+            .collect();
+        let mut lines = lines?;
+        // Here, as databases put texts in different orders.
+        lines.sort_unstable_by(|a, b| (&a.kind, &a.value).cmp(&(&b.kind, &b.value)));
+        Ok(lines)
     }
 
     /// The flags by whose variants events are counted.

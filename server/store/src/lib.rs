@@ -46,6 +46,7 @@ mod segments;
 mod subscribers;
 mod tokens;
 mod usage;
+mod user_session_rounds;
 mod user_session_writes;
 mod user_sessions;
 mod users;

@@ -12,6 +12,7 @@ use crate::auth_events::{self, AuthEventRow};
 use crate::changes::{Entry, Stamp};
 use crate::db::{Bulk, Row, Tx, params, sql, word};
 use crate::error::StoreError;
+use crate::user_session_rounds::{Round, rounds};
 use crate::user_sessions::{
     BY_ID, EndReason, OPEN_OF_USERS, SessionFilter, UserSession, pick, read, version_rank,
 };
@@ -130,7 +131,7 @@ struct Ledger {
 }
 
 impl Store {
-    /// Does an app's writes in their order, all or none. `now` is when they are written, in UTC milliseconds.
+    /// Does an app's writes as if in their order, all or none. `now` is when they are written, in UTC milliseconds.
     pub async fn write_user_sessions(
         &self,
         writes: &[SessionWrite],
@@ -140,20 +141,18 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let mut ledger = Ledger::default();
         let mut done = Vec::with_capacity(writes.len());
-        for run in writes.chunk_by(|a, b| std::mem::discriminant(a) == std::mem::discriminant(b)) {
-            match run.first() {
-                Some(SessionWrite::Start { .. }) => {
-                    done.extend(start(&mut tx, &mut ledger, run, now).await?);
-                }
-                Some(SessionWrite::End { .. }) => {
-                    done.extend(leave(&mut tx, &mut ledger, run, now).await?);
-                }
-                _ => done.extend(touch(&mut tx, run).await?),
-            }
+        for Round { starts, touches, ends } in rounds(writes) {
+            let told = start(&mut tx, &mut ledger, &starts.1, now).await?;
+            done.extend(starts.0.into_iter().zip(told));
+            let told = touch(&mut tx, &touches.1).await?;
+            done.extend(touches.0.into_iter().zip(told));
+            let told = leave(&mut tx, &mut ledger, &ends.1, now).await?;
+            done.extend(ends.0.into_iter().zip(told));
         }
         ledger.write(&mut tx, counting).await?;
         tx.commit().await?;
-        Ok(done)
+        done.sort_unstable_by_key(|(place, _)| *place);
+        Ok(done.into_iter().map(|(_, written)| written).collect())
     }
 
     /// Ends at most `limit` sessions without activity since a moment. Returns how many.
@@ -235,7 +234,7 @@ impl Store {
 async fn start(
     tx: &mut Tx,
     ledger: &mut Ledger,
-    run: &[SessionWrite],
+    run: &[&SessionWrite],
     now: Millis,
 ) -> Result<Vec<SessionWritten>, StoreError> {
     let mut wanted: Vec<(&String, &UserSession, &Option<String>)> = run
@@ -307,7 +306,7 @@ async fn replace(
 async fn leave(
     tx: &mut Tx,
     ledger: &mut Ledger,
-    run: &[SessionWrite],
+    run: &[&SessionWrite],
     now: Millis,
 ) -> Result<Vec<SessionWritten>, StoreError> {
     let asked: Vec<(&String, &Whose, Millis)> = run
@@ -363,7 +362,7 @@ async fn leave(
     Ok(counts.into_iter().map(SessionWritten::Ended).collect())
 }
 
-async fn touch(tx: &mut Tx, run: &[SessionWrite]) -> Result<Vec<SessionWritten>, StoreError> {
+async fn touch(tx: &mut Tx, run: &[&SessionWrite]) -> Result<Vec<SessionWritten>, StoreError> {
     let mut latest: BTreeMap<(&String, &String), Millis> = BTreeMap::new();
     for write in run {
         let SessionWrite::Touch { environment, ids, at } = write else { continue };

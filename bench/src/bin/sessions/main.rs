@@ -1,5 +1,5 @@
-//! What sessions of the app's users cost: 1,000 clients that log in and out at once, beside 1,000 bare inserts of the same
-//! row at once into the same kind of store; with `--large`, how long looking takes among ten million.
+//! What sessions of the app's users cost: 1,000 clients that log in at once while 100 others log out, and 1,000 that log out at
+//! once, beside 1,000 bare inserts of the same row at once into the same kind of store; with `--large`, how long looking takes among ten million.
 //!
 //! `sessions [--markdown] [--clients N] [--rounds N] [--large] [--rows N]`; `SWITCHBACK_TEST_POSTGRES` names a PostgreSQL, as
 //! `cargo xtask bench` does.
@@ -61,7 +61,7 @@ async fn main() {
         let mut variables = Vec::new();
         variables.extend(address.as_deref().map(|address| ("SWITCHBACK_DATABASE_URL", address)));
         let server = Server::start_with(&folder, "127.0.0.1:0", &variables).await;
-        let (mut logins, mut logouts) = (Vec::new(), Vec::new());
+        let (mut logins, mut logouts, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
         let http = Client::builder().no_proxy().build().expect("a client can be made");
         at_once(&http, &server.url, clients, |_| ("/healthz", Value::Null)).await; // connects
         for round in 0..rounds {
@@ -70,10 +70,21 @@ async fn main() {
                 let body = json!({"user_id": user(client), "platform": "ios", "app_version": "2.4.1", "country": "DE"});
                 ("/api/v1/sessions/login", body)
             };
-            logins.extend(at_once(&http, &server.url, clients, login).await);
             let logout =
                 |client: usize| ("/api/v1/sessions/logout", json!({"user_id": user(client)}));
-            logouts.extend(at_once(&http, &server.url, clients, logout).await);
+            // One in eleven leaves while all others come.
+            let leaves = |client: usize| client % 11 == 10;
+            let all = clients + clients / 10;
+            at_once(&http, &server.url, all / 11, |place| login(place * 11 + 10)).await;
+            let mixed = |client: usize| if leaves(client) { logout(client) } else { login(client) };
+            for (client, took) in
+                at_once(&http, &server.url, all, mixed).await.into_iter().enumerate()
+            {
+                if leaves(client) { leaving.push(took) } else { logins.push(took) }
+            }
+            let stays = |place: usize| place + place / 10;
+            logouts
+                .extend(at_once(&http, &server.url, clients, |place| logout(stays(place))).await);
         }
         server.end().await;
         floor.sort_by(f64::total_cmp);
@@ -92,7 +103,8 @@ async fn main() {
         };
         row("floor: bare insert", floor, "-");
         row("login", logins, "200");
-        row("logout", logouts, "150");
+        row("logout among them", leaving, "150");
+        row("logout, as many at once", logouts, "-");
     }
     println!("{}", render(&table, has("--markdown")));
 }

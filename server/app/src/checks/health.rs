@@ -204,11 +204,13 @@ impl App {
         self.sweep_pack(&mut memory, &known, places, sweep).await?;
         // What was looked at shows at once, though states are saved now and then.
         let now = self.clock.now();
+        memory.is_underway = true;
         let batch = switchback_store::CheckBatch {
             states: memory.states(name, now),
             ..switchback_store::CheckBatch::default()
         };
         self.store.save_checks(&batch).await?;
+        memory.is_underway = false;
         drop(memory);
         let states = self.store.list_check_states().await?;
         let fixed = self.store.count_fixed(name, now - HOUR_MS).await?;

@@ -79,6 +79,9 @@ pub(super) struct Memory {
     pub spent: Spent,
     pub breaker: Breaker,
     loaded_at: Option<Millis>,
+    /// A look has begun and not ended. Where the next one finds this set, whoever asked hung up in its middle: what is known is
+    /// half of it, and is read again.
+    pub is_underway: bool,
     /// Whether the journal may know of fixes that the findings do not.
     pub is_behind: bool,
     has_states: bool,
@@ -90,6 +93,9 @@ impl Memory {
     /// Reads what is known of the pack's findings, when that is old.
     pub async fn load(&mut self, app: &App, pack: &str) -> Result<(), StoreError> {
         let now = app.clock.now();
+        if std::mem::take(&mut self.is_underway) {
+            (self.loaded_at, self.has_states) = (None, false);
+        }
         if self.loaded_at.is_some_and(|at| now - at < RELOAD_MS) {
             return Ok(());
         }

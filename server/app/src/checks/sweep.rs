@@ -117,8 +117,21 @@ impl App {
         places: Places<'_>,
         sweep: Sweep<'_>,
     ) -> Result<(), AppError> {
+        memory.load(self, &known.pack.name).await?;
+        memory.is_underway = true;
+        let swept = self.sweep_checks(memory, known, places, sweep).await;
+        memory.is_underway = false;
+        swept
+    }
+
+    async fn sweep_checks(
+        &self,
+        memory: &mut Memory,
+        known: &KnownPack,
+        places: Places<'_>,
+        sweep: Sweep<'_>,
+    ) -> Result<(), AppError> {
         let pack = known.pack.name.as_str();
-        memory.load(self, pack).await?;
         let now = self.clock.now();
         let names: Vec<&str> = known.pack.checks.iter().map(|check| check.name.as_str()).collect();
         memory.checks.retain(|name, _| names.contains(&name.as_str()));

@@ -18,7 +18,11 @@ use crate::error::AppError;
 impl Sources for Ports {
     async fn ask(&self, question: &Question) -> Result<Vec<Map<String, Value>>, PortError> {
         let source = self.source(&question.source).await?;
-        let asked = source.query(&question.sql, &question.params).await;
+        let Question { sql, params, .. } = question;
+        let asked = match question.timeout_ms {
+            Some(most) => source.query_for(sql, params, most).await,
+            None => source.query(sql, params).await,
+        };
         asked.map_err(|error| source_error(&question.source, &error))
     }
 

@@ -17,6 +17,7 @@ use switchback_app::watch::pollers::PollerView;
 use switchback_app::watch::rollouts::{RolloutView, StepForecast, usual_steps};
 use switchback_app::watch::suspects::Suspect;
 use switchback_store::{ChangeFilter, RunFilter, SourceRow};
+use switchback_watch::event::EventKind;
 use switchback_watch::histogram::Histogram;
 
 use super::charts::{Axis, Chart};
@@ -567,7 +568,8 @@ struct Heat {
 pub async fn heat(visit: Visit, path: Path<String>) -> Answer {
     let now = visit.clock.now();
     let window = visit.window(Some(now - 28 * 86_400_000), Some(now))?;
-    let wish = SeriesWish { window, dimension: "all".to_owned(), kinds: Vec::new() };
+    let kinds = vec![EventKind::LoginSuccess, EventKind::LoginFailure];
+    let wish = SeriesWish { window, dimension: "all".to_owned(), kinds };
     let series = visit.auth_series(&visit.who, &path, &wish).await?;
     let mut cells: BTreeMap<usize, u64> = BTreeMap::new();
     for row in series.counts.iter().filter(|row| row.kind.starts_with("login_")) {

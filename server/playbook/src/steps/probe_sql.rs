@@ -32,7 +32,12 @@ struct Params {
 impl Params {
     fn question(&self) -> Question {
         let Self { source, sql, values, .. } = self;
-        Question { source: source.clone(), sql: sql.clone(), params: values.clone() }
+        Question {
+            source: source.clone(),
+            sql: sql.clone(),
+            params: values.clone(),
+            timeout_ms: None,
+        }
     }
 
     /// What the answer should be, in words.

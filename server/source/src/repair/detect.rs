@@ -166,7 +166,7 @@ impl Source {
     ) -> Result<Vec<Row>, SourceError> {
         let (condition, params) = detector.condition(None, window_ms);
         let text = format!("{} {condition} LIMIT {limit}", detector.head());
-        self.query_within(&text, &params, limit).await
+        self.query_within(&text, &params, limit, None).await
     }
 
     /// What a query finds of given keys.
@@ -190,7 +190,7 @@ impl Source {
         let text = format!("{} {condition}", detector.head());
         // A query that gives a key twice is no reason to fail.
         let limit = (keys.len() as u64).saturating_mul(10);
-        self.query_within(&text, &[detector.key_list(keys)], limit).await
+        self.query_within(&text, &[detector.key_list(keys)], limit, None).await
     }
 
     /// How many rows a query finds. The window is in milliseconds.
