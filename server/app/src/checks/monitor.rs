@@ -9,6 +9,7 @@ use switchback_core::model::Millis;
 
 use super::book::KnownPack;
 use super::health::pack_view;
+use super::memory::Memory;
 use super::sweep::{Places, Sweep};
 use crate::App;
 use crate::error::AppError;
@@ -28,6 +29,24 @@ const HISTORY_MS: Millis = 30 * 86_400_000;
 const FINDINGS_MS: Millis = 90 * 86_400_000;
 
 impl App {
+    /// Looks once, and keeps what that changed. A check that fails has its error in its state; the others go on.
+    ///
+    /// # Errors
+    /// The database of ours, or the data source as a whole, does not answer.
+    pub(super) async fn sweep_pack(
+        &self,
+        memory: &mut Memory,
+        known: &KnownPack,
+        places: Places<'_>,
+        sweep: Sweep<'_>,
+    ) -> Result<(), AppError> {
+        memory.load(self, &known.pack.name).await?;
+        memory.is_underway = true;
+        let swept = self.sweep_checks(memory, known, places, sweep).await;
+        memory.is_underway = false;
+        swept
+    }
+
     /// Sweeps, for the life of the server, while this node holds the lease.
     pub(crate) async fn run_checks(self: Arc<Self>) {
         let mut book: BTreeMap<String, KnownPack> = BTreeMap::new();

@@ -106,25 +106,8 @@ struct Fixed {
 }
 
 impl App {
-    /// Looks once, and keeps what that changed. A check that fails has its error in its state; the others go on.
-    ///
-    /// # Errors
-    /// The database of ours, or the data source as a whole, does not answer.
-    pub(super) async fn sweep_pack(
-        &self,
-        memory: &mut Memory,
-        known: &KnownPack,
-        places: Places<'_>,
-        sweep: Sweep<'_>,
-    ) -> Result<(), AppError> {
-        memory.load(self, &known.pack.name).await?;
-        memory.is_underway = true;
-        let swept = self.sweep_checks(memory, known, places, sweep).await;
-        memory.is_underway = false;
-        swept
-    }
-
-    async fn sweep_checks(
+    /// Looks at the checks of a pack whose memory is loaded.
+    pub(super) async fn sweep_checks(
         &self,
         memory: &mut Memory,
         known: &KnownPack,
