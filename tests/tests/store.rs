@@ -68,7 +68,7 @@ on_both! {
     /// Every statement is understood by this database.
     async fn every_statement_prepares(backend: Backend) {
         let store = seeded(&backend).await;
-        for statement in Store::statements() {
+        for statement in Store::statements(store.dialect()) {
             if let Err(error) = store.prepare(statement).await {
                 panic!("{statement}\n{error:?}");
             }

@@ -59,6 +59,7 @@ pub fn waiting_server(
             .app_data(pages.clone())
             .app_data(problem::query_config())
             .configure(status::routes)
+            .configure(status::rarer_routes)
             .route("/healthz", web::get().to(health::healthz))
             .route("/readyz", web::get().to(health::no_database))
             .default_service(web::to(status::waiting))
@@ -108,6 +109,7 @@ fn web_app(
         .app_data(problem::query_config())
         .configure(status::routes)
         .configure(|config| compat::routes(config, &compat_app))
+        .configure(status::rarer_routes)
         .service(pages_and_api())
 }
 
@@ -124,16 +126,17 @@ fn pages_and_api() -> impl actix_web::dev::HttpServiceFactory {
             web::scope("")
                 .wrap(Compress::default())
                 .route("/api/v1/openapi.json", web::get().to(openapi::openapi_json))
+                .service(
+                    web::scope(endpoint::ROOT)
+                        .wrap(from_fn(idempotency::remember))
+                        .configure(|config| endpoint::register(config, &api::endpoints()))
+                        .default_service(web::to(problem::no_such_route)),
+                )
                 .configure(hooks::routes)
                 .configure(compat::statuspage::routes)
                 .configure(compat::inlets::routes)
                 .configure(status::subscribe::routes)
                 .configure(ui::routes)
-                .service(
-                    web::scope("")
-                        .wrap(from_fn(idempotency::remember))
-                        .configure(|config| endpoint::register(config, &api::endpoints()))
-                        .default_service(web::to(problem::no_such_route)),
-                ),
+                .default_service(web::to(problem::no_such_address)),
         )
 }

@@ -5,12 +5,13 @@ use switchback_core::model::Millis;
 
 use crate::Store;
 use crate::auth_events::{NewEvents, Taken};
+use crate::db::Column::{Int, Text};
 use crate::db::{Bulk, Tx, params, sql};
 use crate::error::StoreError;
 
 pub(crate) static ADD: Bulk = Bulk::new(
     "INSERT INTO auth_counts (environment, width_s, dimension, at, kind, value, n) VALUES",
-    7,
+    &[Text, Int, Text, Int, Text, Text, Int],
     "ON CONFLICT (environment, width_s, dimension, at, kind, value) \
      DO UPDATE SET n = auth_counts.n + excluded.n",
 );

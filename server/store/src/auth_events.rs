@@ -5,6 +5,7 @@ use switchback_core::model::Millis;
 
 use crate::Store;
 use crate::auth_counts::{self, Count};
+use crate::db::Column::{Int, Text};
 use crate::db::{Bulk, Param, Row, Tx, params, sql};
 use crate::error::StoreError;
 
@@ -12,7 +13,7 @@ use crate::error::StoreError;
 pub(crate) static INSERT: Bulk = Bulk::new(
     "INSERT INTO user_auth_log (environment, id, kind, at, received_at, user_key, session_id, platform, app_version, \
      country, latency_ms, error, variants, source) VALUES",
-    14,
+    &[Text, Text, Text, Int, Int, Text, Text, Text, Text, Text, Int, Text, Text, Text],
     "ON CONFLICT (environment, id) DO NOTHING RETURNING id",
 );
 

@@ -59,6 +59,13 @@ pub enum ComponentStatus {
     MajorOutage,
 }
 
+impl ComponentStatus {
+    /// Whether it does not work, in part or at all.
+    pub fn is_outage(self) -> bool {
+        matches!(self, Self::PartialOutage | Self::MajorOutage)
+    }
+}
+
 /// A part of the app that people know by name.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub struct Component {

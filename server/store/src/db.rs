@@ -161,40 +161,64 @@ pub(crate) fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError>
     }
 }
 
-/// A statement that writes many rows at once: a head that ends with `VALUES`, the rows, a tail.
-///
-/// Texts exist for a few numbers of rows only, so that each is prepared once for each connection.
-pub(crate) struct Bulk {
-    head: &'static str,
-    columns: usize,
-    tail: &'static str,
-    texts: OnceLock<Vec<(usize, String)>>,
+/// What a column of a statement for many rows holds; each may be null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    Text,
+    Int,
 }
 
-/// Rows in one statement, the most first. SQLite takes 32,766 parameters in one, PostgreSQL 65,535.
-const BULK_ROWS: [usize; 4] = [500, 60, 8, 1];
+/// A statement for many rows at once: a head that ends with `VALUES`, the rows, a tail that knows them as `column1` and so on.
+///
+/// PostgreSQL gets a list for each column, so that there is one text to parse and to plan, however many rows there are. SQLite
+/// gets the rows; texts exist for a few numbers of them only, so that each is prepared once.
+pub(crate) struct Bulk {
+    head: &'static str,
+    columns: &'static [Column],
+    tail: &'static str,
+    sqlite: OnceLock<Vec<(usize, String)>>,
+    postgres: OnceLock<String>,
+}
+
+/// Rows in one statement of SQLite, the most first: any number below 1,000 is at most ten statements, and few of the short ones.
+/// It takes 32,766 parameters in one.
+const BULK_ROWS: [usize; 10] = [500, 250, 125, 60, 30, 15, 8, 4, 2, 1];
 
 impl Bulk {
-    pub const fn new(head: &'static str, columns: usize, tail: &'static str) -> Self {
-        Self { head, columns, tail, texts: OnceLock::new() }
+    pub const fn new(head: &'static str, columns: &'static [Column], tail: &'static str) -> Self {
+        Self { head, columns, tail, sqlite: OnceLock::new(), postgres: OnceLock::new() }
     }
 
-    fn texts(&'static self) -> &'static [(usize, String)] {
-        self.texts.get_or_init(|| BULK_ROWS.iter().map(|rows| (*rows, self.text(*rows))).collect())
-    }
-
-    fn text(&self, rows: usize) -> String {
-        let row = |row: usize| {
-            let places = (1..=self.columns).map(|place| format!("${}", row * self.columns + place));
-            format!("({})", places.collect::<Vec<_>>().join(", "))
+    fn sqlite(&'static self) -> &'static [(usize, String)] {
+        // Not numbered: it would look each up in a list of all of them, once to prepare it and once to bind it.
+        let row = format!("({})", vec!["?"; self.columns.len()].join(", "));
+        let text = |rows: usize| {
+            format!("{} {} {}", self.head, vec![row.as_str(); rows].join(", "), self.tail)
         };
-        let rows: Vec<String> = (0..rows).map(row).collect();
-        format!("{} {} {}", self.head, rows.join(", "), self.tail)
+        self.sqlite.get_or_init(|| BULK_ROWS.iter().map(|rows| (*rows, text(*rows))).collect())
+    }
+
+    fn postgres(&'static self) -> &'static str {
+        self.postgres.get_or_init(|| {
+            let kind = |column: &Column| if *column == Column::Text { "text" } else { "bigint" };
+            let numbered = || self.columns.iter().enumerate().map(|(at, column)| (at + 1, column));
+            let lists: Vec<String> =
+                numbered().map(|(place, column)| format!("${place}::{}[]", kind(column))).collect();
+            let names: Vec<String> =
+                numbered().map(|(place, _)| format!("column{place}")).collect();
+            let rows =
+                format!("SELECT * FROM UNNEST({}) AS u({})", lists.join(", "), names.join(", "));
+            let head = self.head.strip_suffix("VALUES").unwrap_or(self.head);
+            format!("{head}{rows} {}", self.tail)
+        })
     }
 
     /// The statement for one row, to be prepared by a test.
-    pub fn one(&'static self) -> &'static str {
-        self.texts().last().map_or("", |(_, text)| text)
+    pub fn one(&'static self, dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Sqlite => self.sqlite().last().map_or("", |(_, text)| text),
+            Dialect::Postgres => self.postgres(),
+        }
     }
 
     /// Writes the rows. What the tail returns comes back.
@@ -203,18 +227,67 @@ impl Bulk {
         tx: &mut Tx,
         rows: impl ExactSizeIterator<Item = Vec<Param>>,
     ) -> Result<Vec<Row>, StoreError> {
-        let mut left = rows.len();
-        let mut rows = rows.into_iter();
-        let mut answers = Vec::new();
-        while left > 0 {
-            let fits = |(size, _): &&(usize, String)| *size <= left;
-            let Some((size, text)) = self.texts().iter().find(fits) else { break };
-            let params: Vec<Param> = rows.by_ref().take(*size).flatten().collect();
-            answers.extend(tx.all(text, params).await?);
-            left -= size;
+        if rows.len() == 0 {
+            return Ok(Vec::new());
         }
-        Ok(answers)
+        match tx {
+            Tx::Sqlite(_) => {
+                let (mut left, mut rows) = (rows.len(), rows);
+                let mut answers = Vec::new();
+                while left > 0 {
+                    let fits = |(size, _): &&(usize, String)| *size <= left;
+                    let Some((size, text)) = self.sqlite().iter().find(fits) else { break };
+                    let params: Vec<Param> = rows.by_ref().take(*size).flatten().collect();
+                    answers.extend(tx.all(text, params).await?);
+                    left -= size;
+                }
+                Ok(answers)
+            }
+            Tx::Postgres(tx) => {
+                let lists = self.lists(rows)?;
+                let mut query = sqlx::query(self.postgres());
+                for list in lists {
+                    query = match list {
+                        List::Text(values) => query.bind(values),
+                        List::Int(values) => query.bind(values),
+                    };
+                }
+                Ok(query.fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect())
+            }
+        }
     }
+
+    /// Rows as columns.
+    fn lists(
+        &self,
+        rows: impl ExactSizeIterator<Item = Vec<Param>>,
+    ) -> Result<Vec<List>, StoreError> {
+        let size = rows.len();
+        let empty = |column: &Column| match column {
+            Column::Text => List::Text(Vec::with_capacity(size)),
+            Column::Int => List::Int(Vec::with_capacity(size)),
+        };
+        let mut lists: Vec<List> = self.columns.iter().map(empty).collect();
+        for row in rows {
+            for (list, param) in lists.iter_mut().zip(row) {
+                match (list, param) {
+                    (List::Text(values), Param::Text(value)) => values.push(value),
+                    (List::Int(values), Param::Int(value)) => values.push(value),
+                    _ => {
+                        let source = format!("a value of another kind in: {}", self.head).into();
+                        return Err(StoreError::Corrupt { column: "(written)", source });
+                    }
+                }
+            }
+        }
+        Ok(lists)
+    }
+}
+
+/// The values of a column.
+enum List {
+    Text(Vec<Option<String>>),
+    Int(Vec<Option<i64>>),
 }
 
 /// One open transaction; dropping it rolls back.

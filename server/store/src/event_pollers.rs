@@ -4,16 +4,20 @@ use serde::Serialize;
 use switchback_core::model::Millis;
 
 use crate::Store;
+use crate::db::Column::Text;
 use crate::db::{Bulk, Row, params, sql};
 use crate::error::StoreError;
 
 pub(crate) static ADD: Bulk = Bulk::new(
     "INSERT INTO polled_sessions (environment, source, id) VALUES",
-    3,
+    &[Text, Text, Text],
     "ON CONFLICT (environment, source, id) DO NOTHING",
 );
-pub(crate) static DROP: Bulk =
-    Bulk::new("DELETE FROM polled_sessions WHERE (environment, source, id) IN (VALUES", 3, ")");
+pub(crate) static DROP: Bulk = Bulk::new(
+    "DELETE FROM polled_sessions WHERE (environment, source, id) IN (VALUES",
+    &[Text, Text, Text],
+    ")",
+);
 
 sql! {
     LIST = "SELECT * FROM event_pollers WHERE environment = $1 ORDER BY source";

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use switchback_core::model::Millis;
 
 use crate::Store;
-use crate::db::{Bulk, Row, Tx, params, sql};
+use crate::db::Column::{Int, Text};
+use crate::db::{Bulk, Dialect, Row, Tx, params, sql};
 use crate::error::StoreError;
 
 sql! {
@@ -27,7 +28,10 @@ sql! {
 static UPSERT: Bulk = Bulk::new(
     "INSERT INTO findings (pack, check_name, key, state, class, label, label_hash, full_label, detail, country, platform, \
      first_seen, last_seen, attempts, fixed_at, fixed_by, run_id, message) VALUES",
-    18,
+    &[
+        Text, Text, Text, Text, Text, Text, Text, Text, Text, Text, Text, Int, Int, Int, Int, Text,
+        Text, Text,
+    ],
     "ON CONFLICT (pack, check_name, key) DO UPDATE SET state = excluded.state, class = excluded.class, \
      label = excluded.label, label_hash = excluded.label_hash, full_label = excluded.full_label, detail = excluded.detail, \
      country = excluded.country, platform = excluded.platform, last_seen = excluded.last_seen, \
@@ -36,8 +40,8 @@ static UPSERT: Bulk = Bulk::new(
 );
 
 /// For the test that prepares every statement.
-pub(crate) fn bulk() -> &'static str {
-    UPSERT.one()
+pub(crate) fn bulk(dialect: Dialect) -> &'static str {
+    UPSERT.one(dialect)
 }
 
 /// A finding.

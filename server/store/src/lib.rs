@@ -132,7 +132,7 @@ impl Store {
     }
 
     /// Every statement of this crate, so that a test can prepare each on both databases.
-    pub fn statements() -> impl Iterator<Item = &'static str> {
+    pub fn statements(dialect: Dialect) -> impl Iterator<Item = &'static str> {
         [
             alerts::ALL,
             auth_counts::ALL,
@@ -179,12 +179,12 @@ impl Store {
         .into_iter()
         .flatten()
         .copied()
-        .chain([auth_events::INSERT.one(), auth_counts::ADD.one()])
-        .chain([event_pollers::ADD.one(), event_pollers::DROP.one()])
-        .chain([user_sessions::BY_ID.one(), user_sessions::OPEN_OF_USERS.one()])
-        .chain([user_session_writes::START.one(), user_session_writes::END.one()])
-        .chain([user_session_writes::TOUCH.one(), user_session_writes::ADD_DAY.one()])
-        .chain([findings::bulk()])
+        .chain([auth_events::INSERT.one(dialect), auth_counts::ADD.one(dialect)])
+        .chain([event_pollers::ADD.one(dialect), event_pollers::DROP.one(dialect)])
+        .chain([user_sessions::BY_ID.one(dialect), user_sessions::OPEN_OF_USERS.one(dialect)])
+        .chain([user_session_writes::START.one(dialect), user_session_writes::END.one(dialect)])
+        .chain([user_session_writes::TOUCH.one(dialect), user_session_writes::ADD_DAY.one(dialect)])
+        .chain([findings::bulk(dialect)])
     }
 
     /// Asks the database to parse a statement without running it.

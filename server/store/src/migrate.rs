@@ -48,6 +48,8 @@ struct Step {
 
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// Prepared statements that a connection keeps: every one of ours, and the sizes of those that write many rows.
+const STATEMENTS_KEPT: usize = 400;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 
 /// An open store, and whether it was empty.
@@ -109,6 +111,7 @@ async fn open_postgres(address: &str) -> Result<Db, StoreError> {
     let options = PgConnectOptions::from_str(address)
         .map_err(|_| StoreError::Address("the database URL cannot be read".to_owned()))?
         .application_name("switchback")
+        .statement_cache_capacity(STATEMENTS_KEPT)
         .options([("statement_timeout", "15000"), ("lock_timeout", "5000")]);
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS_MAX)
@@ -126,6 +129,7 @@ async fn open_sqlite(path: &Path) -> Result<Db, StoreError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        .statement_cache_capacity(STATEMENTS_KEPT)
         .busy_timeout(Duration::from_secs(5));
     let write: SqlitePool = SqlitePoolOptions::new()
         .max_connections(1)

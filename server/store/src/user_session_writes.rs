@@ -10,6 +10,7 @@ use crate::Store;
 use crate::auth_counts::{self, Count};
 use crate::auth_events::{self, AuthEventRow};
 use crate::changes::{Entry, Stamp};
+use crate::db::Column::{Int, Text};
 use crate::db::{Bulk, Row, Tx, params, sql, word};
 use crate::error::StoreError;
 use crate::user_session_rounds::{Round, rounds};
@@ -20,7 +21,7 @@ use crate::user_sessions::{
 pub(crate) static START: Bulk = Bulk::new(
     "INSERT INTO user_sessions (environment, id, user_key, started_at, last_activity_at, platform, app_version, \
      version_rank, country, device) VALUES",
-    10,
+    &[Text, Text, Text, Int, Int, Text, Text, Int, Text, Text],
     "ON CONFLICT (environment, id) DO NOTHING RETURNING environment, id",
 );
 /// Of two that end a session at once, one is told that it did. Nobody ends one whose user came back meanwhile.
@@ -28,20 +29,20 @@ pub(crate) static END: Bulk = Bulk::new(
     "UPDATE user_sessions SET ended_at = CAST(v.column3 AS BIGINT), \
      session_duration_seconds = CAST(v.column4 AS BIGINT), end_reason = v.column5, revoked_seq = CAST(v.column6 AS BIGINT) \
      FROM (VALUES",
-    7,
+    &[Text, Text, Int, Int, Text, Int, Int],
     ") AS v WHERE environment = v.column1 AND id = v.column2 AND ended_at IS NULL \
      AND last_activity_at <= CAST(v.column7 AS BIGINT) RETURNING environment, id",
 );
 /// At most one write a minute for each session.
 pub(crate) static TOUCH: Bulk = Bulk::new(
     "UPDATE user_sessions SET last_activity_at = CAST(v.column3 AS BIGINT) FROM (VALUES",
-    3,
+    &[Text, Text, Int],
     ") AS v WHERE environment = v.column1 AND id = v.column2 AND ended_at IS NULL \
      AND last_activity_at < CAST(v.column3 AS BIGINT) - 60000",
 );
 pub(crate) static ADD_DAY: Bulk = Bulk::new(
     "INSERT INTO session_days (environment, day, started, ended, seconds) VALUES",
-    5,
+    &[Text, Int, Int, Int, Int],
     "ON CONFLICT (environment, day) DO UPDATE SET started = session_days.started + excluded.started, \
      ended = session_days.ended + excluded.ended, seconds = session_days.seconds + excluded.seconds",
 );

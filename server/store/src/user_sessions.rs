@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use switchback_core::model::Millis;
 
 use crate::Store;
+use crate::db::Column::Text;
 use crate::db::{Bulk, Param, Row, params, sql};
 use crate::error::StoreError;
 
@@ -20,12 +21,12 @@ macro_rules! open_and_matching {
 // Joined rather than `(environment, id) IN (VALUES ...)`, for which SQLite reads the whole table.
 pub(crate) static BY_ID: Bulk = Bulk::new(
     "SELECT s.* FROM (VALUES",
-    2,
+    &[Text, Text],
     ") AS v JOIN user_sessions AS s ON s.environment = v.column1 AND s.id = v.column2",
 );
 pub(crate) static OPEN_OF_USERS: Bulk = Bulk::new(
     "SELECT s.* FROM (VALUES",
-    2,
+    &[Text, Text],
     ") AS v JOIN user_sessions AS s ON s.environment = v.column1 AND s.user_key = v.column2 WHERE s.ended_at IS NULL",
 );
 

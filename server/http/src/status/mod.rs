@@ -30,13 +30,24 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/status", read().to(home))
         .route("/status.json", read().to(json))
         .route("/status/history", read().to(history))
-        .route("/status/incidents/{incident}", read().to(incident))
         .route("/status/feed.atom", read().to(atom))
         .route("/status/feed.rss", read().to(rss))
         .route("/status/badge.svg", read().to(badge))
+        .route("/status/board.json", read().to(board));
+    for (name, part) in PARTS {
+        let document = move |pages: Pages, request: HttpRequest| async move {
+            pages.answer(&request, Page::Api(part))
+        };
+        config.route(&format!("{API}/{name}"), read().to(document));
+    }
+}
+
+/// Those with a parameter. Each is a regular expression that whatever is registered later has to fail first.
+pub fn rarer_routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/status/incidents/{incident}", read().to(incident))
         .route("/status/badges/{component}.svg", read().to(component_badge))
-        .route("/status/board.json", read().to(board))
-        .route("/api/v2/{document:.*}", read().to(api));
+        .service(web::scope(API).default_service(web::to(crate::problem::no_such_route)));
 }
 
 /// For `GET` and `HEAD`.
@@ -45,6 +56,9 @@ fn read() -> Route {
 }
 
 type Pages = Data<StatusPages>;
+
+/// Where Statuspage's public API is.
+const API: &str = "/api/v2";
 
 /// `GET /status`.
 async fn home(pages: Pages, request: HttpRequest) -> HttpResponse {
@@ -99,14 +113,6 @@ async fn component_badge(pages: Pages, request: HttpRequest, path: Path<String>)
 /// `GET /status/board.json`: everything that the pages are made from, for `switchback status export`.
 async fn board(pages: Pages, request: HttpRequest) -> HttpResponse {
     pages.answer(&request, Page::Board)
-}
-
-/// `GET /api/v2/...`: Statuspage's public API, for the programs that read it.
-async fn api(pages: Pages, request: HttpRequest, path: Path<String>) -> HttpResponse {
-    match PARTS.iter().find(|(name, _)| *name == *path) {
-        Some((_, part)) => pages.answer(&request, Page::Api(*part)),
-        None => crate::problem::no_such_route(request).await,
-    }
 }
 
 /// What stands everywhere else while a server that was just started has no database.
