@@ -166,7 +166,7 @@ fn print(console: &str, shop: &str, secrets: &Secrets, clients: usize) {
         "\
 Switchback's demo. {clients} apps connect; everything lies in a temporary folder and goes with Ctrl-C.
 
-  Console      {console}/sign-in
+  Console      {console}/sign-in?next=/ui/production
   Sign in as   {EMAIL}   {password}
   Shop         {shop}   ten customers' phones, live
 

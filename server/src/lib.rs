@@ -20,6 +20,7 @@ mod import;
 mod incident;
 mod log;
 mod playbook;
+mod preview;
 mod probe;
 mod record;
 mod serve;

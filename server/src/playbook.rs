@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, table, text, when};
-use super::{Failure, Outcome, approval, record, say};
+use super::{Failure, Outcome, approval, preview, record, say};
 
 /// How often the run is looked at while it goes on.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
@@ -196,7 +196,7 @@ pub async fn run(client: Client, command: Command) -> Outcome {
                 "break_glass": break_glass,
             });
             if dry_run {
-                return preview(&client, &format!("/playbooks/{name}/preview"), body).await;
+                return preview::show(&client, &format!("/playbooks/{name}/preview"), body).await;
             }
             let url = format!("/playbooks/{name}/runs");
             let run = client.send(Method::POST, &url, Some(body)).await?;
@@ -232,7 +232,7 @@ pub async fn run(client: Client, command: Command) -> Outcome {
         Command::Undo { run, reason, force, dry_run } => {
             let body = json!({"reason": reason, "force": force, "trigger": "cli"});
             if dry_run {
-                return preview(&client, &format!("/runs/{run}/undo/preview"), body).await;
+                return preview::show(&client, &format!("/runs/{run}/undo/preview"), body).await;
             }
             let started =
                 client.send(Method::POST, &format!("/runs/{run}/undo"), Some(body)).await?;
@@ -337,73 +337,6 @@ async fn invert(client: &Client, url: &str, out: Option<std::path::PathBuf>) -> 
     say(format!("{} takes back run {}", path.display(), text(&found, "/run")));
     for what in found.get("left").and_then(Value::as_array).into_iter().flatten() {
         say(format!("  cannot be taken back: {}", what.as_str().unwrap_or_default()));
-    }
-    Ok(())
-}
-
-async fn preview(client: &Client, url: &str, body: Value) -> Outcome {
-    let found = client.send(Method::POST, url, Some(body)).await?;
-    if client.json {
-        say(serde_json::to_string_pretty(&found).unwrap_or_default());
-        return Ok(());
-    }
-    let known = |value: &Value, pointer: &str| match value.pointer(pointer) {
-        Some(value) => match (value.get("known"), value.get("unknown")) {
-            (Some(known), _) => known.to_string(),
-            (_, Some(why)) => format!("not known yet: {}", why.as_str().unwrap_or_default()),
-            _ => value.to_string(),
-        },
-        None => String::new(),
-    };
-    say(format!(
-        "Dry run of {} in {}: nothing is changed.",
-        text(&found, "/plan/playbook"),
-        text(&found, "/plan/environment")
-    ));
-    for one in found.pointer("/decision").and_then(Value::as_array).into_iter().flatten() {
-        let holds = known(one, "/holds");
-        if holds != "null" {
-            say(format!("  it fits when: {} Now: {holds}", text(one, "/text")));
-        }
-    }
-    for one in found.pointer("/preview/require").and_then(Value::as_array).into_iter().flatten() {
-        say(format!("  condition {}: holds {}", text(one, "/id"), known(one, "/holds")));
-    }
-    let plan = found.pointer("/plan/steps").and_then(Value::as_array).cloned().unwrap_or_default();
-    let steps =
-        found.pointer("/preview/steps").and_then(Value::as_array).cloned().unwrap_or_default();
-    for (index, (step, planned)) in steps.iter().zip(&plan).enumerate() {
-        say(format!("  {}. {}: {}", index + 1, text(planned, "/title"), text(planned, "/does")));
-        let within = text(step, "/within");
-        if !within.is_empty() {
-            say(format!("       {}", within.replace('`', "")));
-        }
-        say(format!(
-            "       runs {}; clients that hear of it: {}",
-            known(step, "/runs"),
-            known(step, "/effect/clients")
-        ));
-        if let Some(line) = record::expected(&found, &format!("/expected/steps/{index}")) {
-            say(format!("       {line}"));
-        }
-        for warning in
-            step.pointer("/effect/warnings").and_then(Value::as_array).into_iter().flatten()
-        {
-            say(format!("       note: {}", warning.as_str().unwrap_or_default()));
-        }
-    }
-    let plan: String = text(&found, "/preview/plan_sha256").chars().take(12).collect();
-    say(format!("  plan {plan}"));
-    say(format!(
-        "  clients touched: {}; deadline {} s",
-        known(&found, "/preview/clients"),
-        found.pointer("/preview/deadline_ms").and_then(Value::as_u64).unwrap_or_default() / 1000
-    ));
-    if let Some(line) = record::expected(&found, "/expected") {
-        say(format!("  {line}"));
-    }
-    if found.pointer("/expected/exceeds_deadline") == Some(&Value::Bool(true)) {
-        say("  note: a slow run would exceed the deadline");
     }
     Ok(())
 }

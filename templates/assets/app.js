@@ -9,16 +9,31 @@ const environment = document.body.dataset.environment;
 
 // ---- Words: the same as the server writes ----
 
+const counted = (count, unit) => `${count} ${unit}${count === 1 ? "" : "s"}`;
+
+/** `14 minutes`: what is over is counted in whole units. */
+function lasting(ms) {
+  const seconds = Math.floor(Math.max(0, ms) / 1000);
+  if (seconds < 60) return counted(seconds, "second");
+  if (seconds < 3600) return counted(Math.floor(seconds / 60), "minute");
+  if (seconds < 86400) return counted(Math.floor(seconds / 3600), "hour");
+  return counted(Math.floor(seconds / 86400), "day");
+}
+
+/** `3 h 59 min`: what is ahead is rounded to the nearest minute, or hour, so that it never sounds an hour too near. */
+function ahead(ms) {
+  const seconds = Math.ceil(ms / 1000);
+  if (seconds < 60) return counted(seconds, "second");
+  const minutes = Math.floor((seconds + 30) / 60);
+  if (minutes < 60) return counted(minutes, "minute");
+  if (minutes < 1440) return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
+  const hours = Math.floor((minutes + 30) / 60);
+  return `${counted(Math.floor(hours / 24), "day")}${hours % 24 ? ` ${hours % 24} h` : ""}`;
+}
+
 function relative(at, now = Date.now()) {
-  const seconds = Math.floor(Math.abs(now - at) / 1000);
-  const [count, unit] =
-    seconds < 60 ? [seconds, "second"]
-    : seconds < 3600 ? [Math.floor(seconds / 60), "minute"]
-    : seconds < 86400 ? [Math.floor(seconds / 3600), "hour"]
-    : [Math.floor(seconds / 86400), "day"];
-  if (seconds < 10) return "just now";
-  const words = `${count} ${unit}${count === 1 ? "" : "s"}`;
-  return at <= now ? `${words} ago` : `in ${words}`;
+  if (at > now) return `in ${ahead(at - now)}`;
+  return now - at < 10000 ? "just now" : `${lasting(now - at)} ago`;
 }
 
 function elapsed(ms) {
@@ -31,7 +46,7 @@ function elapsed(ms) {
 function tickTimes() {
   for (const time of $$("time[data-ago]")) {
     const at = Date.parse(time.dateTime);
-    const words = relative(at);
+    const words = time.dataset.ago === "for" ? `for ${lasting(Date.now() - at)}` : relative(at);
     if (time.textContent !== words) time.textContent = words;
     if (!time.dataset.local) {
       time.dataset.local = "1";
@@ -259,7 +274,7 @@ function prepareHold(button) {
     timer = null;
     button.classList.remove("holding");
     button.removeAttribute("data-held-now");
-    button.title = "Hold for a moment";
+    hintAt(button);
   };
   button.addEventListener("pointerdown", (event) => { if (event.button === 0) start(); });
   for (const name of ["pointerup", "pointerleave", "pointercancel", "blur"]) button.addEventListener(name, stop);
@@ -277,6 +292,18 @@ function prepareHold(button) {
     if (!touched) askTyped(button, done);
     touched = false;
   });
+}
+
+/** Says above a button that was let go too early what to do with it. */
+function hintAt(button) {
+  if (button.classList.contains("too-short")) return;
+  button.classList.add("too-short");
+  const said = document.createElement("span");
+  said.className = "hidden-text";
+  said.setAttribute("role", "status");
+  button.after(said);
+  setTimeout(() => { said.textContent = "Keep it pressed"; }, 100); // a region announces what comes into it
+  setTimeout(() => { said.remove(); button.classList.remove("too-short"); }, 4000);
 }
 
 function askTyped(button, done) {
@@ -325,82 +352,6 @@ function say(text, bad = false) {
   showToast(toast);
 }
 
-// ---- Palette ----
-
-let found = [], chosen = 0, known = null;
-
-async function openPalette() {
-  const dialog = $("#palette");
-  if (!dialog || dialog.open) return;
-  dialog.innerHTML = '<input type="text" role="combobox" aria-expanded="true" aria-controls="palette-list" aria-autocomplete="list" aria-label="Search or jump" placeholder="Jump to a flag, a page, a playbook"><ul id="palette-list" role="listbox" aria-label="Results"></ul>';
-  dialog.showModal();
-  const input = $("input", dialog);
-  input.addEventListener("input", () => { chosen = 0; list(input.value); });
-  input.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      event.preventDefault();
-      chosen = (chosen + (event.key === "ArrowDown" ? 1 : found.length - 1)) % Math.max(found.length, 1);
-      list(input.value);
-    } else if (event.key === "Enter" && found[chosen]) {
-      event.preventDefault();
-      location.assign(found[chosen].url);
-    }
-  });
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  if (!known) {
-    const answer = await fetch(`/ui/search.json?environment=${encodeURIComponent(environment)}`);
-    known = answer.ok ? (await answer.json()).items : [];
-  }
-  list("");
-}
-
-/** Letters in their order; earlier and closer together is better. */
-function score(text, wanted) {
-  const at = text.indexOf(wanted);
-  if (at >= 0) return 1000 - at - text.length / 100;
-  let place = -1, gaps = 0;
-  for (const letter of wanted) {
-    const next = text.indexOf(letter, place + 1);
-    if (next < 0) return 0;
-    gaps += next - place - 1;
-    place = next;
-  }
-  return Math.max(1, 200 - gaps);
-}
-
-function list(text) {
-  const wanted = text.trim().toLowerCase();
-  found = (known || [])
-    .map((item) => [item, wanted ? Math.max(score(item.name.toLowerCase(), wanted), score(item.hint.toLowerCase(), wanted) / 3) : 1])
-    .filter(([, rank]) => rank > 0)
-    .sort((a, b) => b[1] - a[1])
-    .slice(0, 12)
-    .map(([item]) => item);
-  const place = $("#palette-list");
-  place.replaceChildren(...found.map((item, index) => {
-    const row = document.createElement("li");
-    row.setAttribute("role", "option");
-    row.id = `palette-${index}`;
-    row.setAttribute("aria-selected", String(index === chosen));
-    const name = document.createElement("span"), hint = document.createElement("small"), kind = document.createElement("span");
-    name.textContent = item.name;
-    hint.textContent = item.hint;
-    kind.textContent = item.kind;
-    kind.className = "tag";
-    row.append(name, hint, kind);
-    row.addEventListener("click", () => location.assign(item.url));
-    return row;
-  }));
-  $("#palette input").setAttribute("aria-activedescendant", found.length ? `palette-${chosen}` : "");
-  $(`#palette-${chosen}`)?.scrollIntoView({ block: "nearest" });
-}
-
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches?.("input, textarea, select");
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { event.preventDefault(); openPalette(); }
-  else if (event.key === "/" && !typing) { event.preventDefault(); openPalette(); }
-});
-
 // ---- Small things ----
 
 // One crosshair over all charts of a page: where the pointer is, where the arrow keys go, and where the address says (?at=, UTC milliseconds).
@@ -420,7 +371,7 @@ function crosshair(place) {
     if (!line) {
       line = document.createElementNS("http://www.w3.org/2000/svg", "line");
       line.classList.add("cross");
-      chart.append(line);
+      $(".field", chart).append(line);
     }
     const x = (place + 0.5) / said.length * 960;
     for (const [name, value] of [["x1", x], ["x2", x], ["y1", 0], ["y2", 110]]) line.setAttribute(name, value);
@@ -491,6 +442,18 @@ function prepareCopy(button) {
   });
 }
 
+const share = (text) => Number(text.replace(/[%\s]+$/, "").replace(",", "."));
+const isShare = (text) => text.trim() !== "" && share(text) >= 0 && share(text) <= 100;
+
+/** Takes over what the server says is wrong with a field, without touching what is being typed. */
+function markFault(form, fresh) {
+  const old = document.getElementById(fresh.id);
+  if (!old || old.innerHTML === fresh.innerHTML) return;
+  old.replaceChildren(...document.adoptNode(fresh).childNodes);
+  const field = $(`[aria-describedby="${fresh.id}"]`, form);
+  if (field) field.setAttribute("aria-invalid", String(old.textContent !== ""));
+}
+
 /** The rules editor: number and slider stay together, and the difference is worked out while one types. */
 function prepareEditor(form) {
   let timer = null;
@@ -499,13 +462,14 @@ function prepareEditor(form) {
     body.append("do", "review");
     const { page } = await fetchPage(form.action, { method: "POST", body });
     replacePart("#review", page);
+    for (const fresh of $$("[data-fault]", page)) markFault(form, fresh);
     $$(".rule .words", page).forEach((fresh, index) => { const old = $$(".rule .words", form)[index]; if (old) old.replaceWith(document.adoptNode(fresh)); });
   };
   form.addEventListener("input", (event) => {
     const node = event.target;
     const pair = node.closest(".percent");
     if (pair && node.matches("[data-percent-range]")) $("[data-percent]", pair).value = node.value;
-    if (pair && node.matches("[data-percent]")) $("[data-percent-range]", pair).value = node.value;
+    if (pair && node.matches("[data-percent]") && isShare(node.value)) $("[data-percent-range]", pair).value = share(node.value);
     if (node.name === "reason" || node.name === "json") return;
     clearTimeout(timer);
     timer = setTimeout(() => preview().catch(() => {}), 350);
@@ -582,8 +546,6 @@ function prepare(root) {
   own("[data-pick-all]").forEach(preparePickAll);
   own("[data-toast]").forEach(keepToast);
   own(".table-wrap").forEach((box) => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; });
-  own(".tabs [aria-current]").forEach((tab) => tab.scrollIntoView({ block: "nearest", inline: "center" }));
-  own("[data-palette]").forEach((input) => input.addEventListener("focus", () => { input.blur(); openPalette(); }));
   own("[popover]").forEach((panel) => panel.addEventListener("toggle", (event) => {
     if (event.newState === "open") $("textarea[autofocus]", panel)?.select();
   }));

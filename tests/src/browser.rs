@@ -120,6 +120,22 @@ impl Browser {
         self.find(css).await.send_keys(Key::Left + "").await.unwrap();
     }
 
+    /// Presses keys, one after the other, wherever the focus is.
+    pub async fn press(&self, keys: &str) {
+        self.window.action_chain().send_keys(keys).perform().await.unwrap();
+    }
+
+    /// What a script of the page returns.
+    pub async fn ask(&self, script: &str) -> Value {
+        self.window.execute(script, vec![]).await.unwrap().json().clone()
+    }
+
+    /// Waits until a script of the page returns this.
+    pub async fn becomes(&self, script: &str, wanted: &str) {
+        let what = format!("`{wanted}` from {script}");
+        eventually(&what, || async { (self.ask(script).await == wanted).then_some(()) }).await;
+    }
+
     /// Clicks, once the element is there and can be clicked.
     pub async fn click(&self, css: &str) {
         let what = format!("a click on {css}");

@@ -101,6 +101,27 @@ on_both! {
         assert_eq!(again.status, StatusCode::CONFLICT, "it is over: {}", again.body);
     }
 
+    /// An outage that one of our own runs announces is on record, and wakes nobody; one that a person sets does.
+    async fn what_a_run_announces_wakes_nobody(backend: Backend) {
+        let server = serve(&backend);
+        let api = server.api();
+        let source = "kind: AlertRule\nmetadata: {name: down, title: Sign-in is down}\nspec:\n  environments: [production]\n  \
+                      severity: critical\n  when: {component_down: {component: auth}}\n  keep_for: 0s\n";
+        api.put("/api/v1/alert-rules/down", json!({"source": source})).await;
+        let run = json!({"environment": "production", "reason": "sign-in fails", "inputs": {"reason": "sign-in fails"}});
+        api.post("/api/v1/playbooks/auth-rollback/runs", run).await;
+
+        let quiet = fired(&api, "down").await;
+        let incident = api.get("/api/v1/incidents?open=true").await["items"][0]["id"].as_str().unwrap().to_owned();
+        api.post(&format!("/api/v1/incidents/{incident}/updates"), json!({"status": "resolved", "body": "It works again."})).await;
+        eventually("it is over", async || open(&api, "down").await.is_none().then_some(())).await;
+        api.put("/api/v1/components/auth/status", json!({"status": "major_outage"})).await;
+        let loud = fired(&api, "down").await;
+
+        assert!(quiet["quiet_why"].as_str().is_some_and(|why| why.contains("A run of ours announced it")), "{quiet}");
+        assert_eq!(loud["quiet_why"], json!(null), "{loud}");
+    }
+
     async fn who_is_silent_says_nothing(backend: Backend) {
         let server = serve(&backend);
         let api = server.api();

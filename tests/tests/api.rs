@@ -12,6 +12,29 @@ fn flag(key: &str) -> Value {
 }
 
 on_both! {
+    /// A flag that is turned on may have an end; one in the past is refused, and one that is over does not keep it off.
+    async fn a_flag_is_turned_on_for_a_while(backend: Backend) {
+        let server = Server::start(&backend);
+        let api = server.api();
+        let path = format!("{PROD}/flags/auth_bypass");
+        let switch = |body: Value| {
+            let (api, path) = (server.api(), format!("{path}/enabled"));
+            async move { api.send(Method::PUT, &path, Some(body)).await }
+        };
+        let year_2100 = 4_102_444_800_000_i64;
+
+        let past = switch(json!({"enabled": true, "expires_at": 1_000, "reason": "sign-in fails"})).await;
+        let off = switch(json!({"enabled": false, "expires_at": year_2100, "reason": "sign-in fails"})).await;
+        let on = switch(json!({"enabled": true, "expires_at": year_2100, "reason": "sign-in fails"})).await;
+        let state = api.get(&path).await["state"].clone();
+
+        for refused in [&past, &off] {
+            assert_eq!(refused.body["errors"][0]["field"], json!("expires_at"), "{}", refused.body);
+        }
+        assert!(on.status.is_success(), "{}", on.body);
+        assert_eq!((&state["enabled"], &state["expires_at"]), (&json!(true), &json!(year_2100)), "{state}");
+    }
+
     /// An empty database gets its flags; starting again changes nothing.
     async fn a_second_start_changes_nothing(backend: Backend) {
         let first = Server::start(&backend);
@@ -330,6 +353,34 @@ async fn the_openapi_document_is_whole() {
     for reference in text.split("\"#/components/schemas/").skip(1) {
         let name = reference.split('"').next().unwrap().split('/').next().unwrap();
         assert!(document["components"]["schemas"].get(name).is_some(), "no schema {name}");
+    }
+}
+
+/// Each path of the document is there, and what only looks like one is not.
+#[tokio::test]
+async fn every_documented_path_is_there() {
+    let backend = Backend::sqlite();
+    let server = Server::start(&backend);
+    let api = server.api();
+    let document = api.get("/api/v1/openapi.json").await;
+    let paths = document["paths"].as_object().unwrap();
+    let filled = paths.keys().map(|path| path.replace(['{', '}'], ""));
+    let strange = [
+        ("/api/v1/flagsy", StatusCode::NOT_FOUND),
+        ("/api/v1/flags/", StatusCode::NOT_FOUND),
+        ("/api/v1/environments/production/flags/a/b/c", StatusCode::NOT_FOUND),
+        // Words beside a parameter are its values, too.
+        ("/api/v1/checks/recent-issues/run", StatusCode::METHOD_NOT_ALLOWED),
+        ("/api/v1/checks/packs/run/x", StatusCode::NOT_FOUND),
+    ];
+    let wanted = filled
+        .map(|path| (path, StatusCode::METHOD_NOT_ALLOWED))
+        .chain(strange.map(|(path, status)| (path.to_owned(), status)));
+
+    for (path, status) in wanted {
+        let answer = api.send(Method::TRACE, &path, None).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert!(answer.body["title"].is_string(), "{path}: {}", answer.body);
     }
 }
 

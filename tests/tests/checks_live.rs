@@ -282,6 +282,44 @@ async fn a_lock_is_waited_for() {
     assert_eq!((&run["state"], &run["verdict"]), (&json!("done"), &json!("PASS")), "{run}");
 }
 
+/// Who asks for a look and hangs up in its middle takes nothing from what is known: what a person ignores is left alone.
+#[tokio::test]
+async fn who_hangs_up_in_a_look_changes_nothing() {
+    use sqlx::Connection as _;
+
+    let backend = Backend::postgres().await;
+    let (server, api) = serve(&backend).await;
+    people(&backend, 1..4).await;
+    set(&api, json!({"paused": true, "reason": "looks are asked for"})).await;
+    api.post("/api/v1/checks/people/run", json!({})).await;
+    let ignored = json!({"pack": "people", "check": "profile_missing", "key": "2", "reason": "a test account"});
+    api.post("/api/v1/findings/ignore", ignored).await;
+    let mut connection = sqlx::PgConnection::connect(&backend.database_url).await.unwrap();
+    let mut tx = connection.begin().await.unwrap();
+    sqlx::query("LOCK TABLE profiles IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await.unwrap();
+    let waiting = |wanted: &'static str| {
+        let backend = &backend;
+        eventually("the look waits, or ends", move || async move {
+            let count = "SELECT COUNT(*) || '' FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                         WHERE NOT l.granted AND d.datname = current_database()";
+            (backend.ask(count).await == wanted).then_some(())
+        })
+    };
+
+    let other = server.api();
+    let look =
+        tokio::spawn(async move { other.post("/api/v1/checks/people/run", json!({})).await });
+    waiting("1").await;
+    let is_looking = !look.is_finished();
+    look.abort();
+    waiting("0").await;
+    tx.rollback().await.unwrap();
+    let dry = api.post("/api/v1/checks/people/backfill", json!({})).await;
+
+    assert!(is_looking, "it hung up in the middle");
+    assert_eq!(dry["preview"]["would_repair"], json!(2), "{dry}");
+}
+
 /// A right that is missing is said in the database's words; nothing is changed, the place is kept, and with the right the run goes on.
 #[tokio::test]
 async fn a_missing_right_stops_the_run_where_it_is() {

@@ -145,6 +145,9 @@ async fn a_playbook_runs_from_the_command_line() {
         code == 0 && text.contains("nothing is changed") && text.contains("Let everybody in"),
         "{text}"
     );
+    let says =
+        ["condition not_already: it holds", "enabled: true -> false", "connected clients: 0"];
+    assert!(says.iter().all(|line| text.contains(line)), "{text}");
     let (code, text) = run(&[
         "playbook",
         "run",

@@ -192,7 +192,7 @@ on_both! {
 
         assert!(silent["holds"]["unknown"].as_str().unwrap().contains("no data"), "{silent}");
         assert_eq!(failing["holds"], json!({"known": true}), "{failing}");
-        assert!(failing["says"].as_str().unwrap().contains("failures('login', 2) is 0.500"), "{failing}");
+        assert!(failing["says"].as_str().unwrap().contains("of login, 50.0 % failed in 2 min"), "{failing}");
         assert_eq!(well["holds"], json!({"known": false}), "{well}");
     }
 

@@ -7,6 +7,7 @@ use switchback_store::{FlagRow, Role};
 
 use super::App;
 use super::error::AppError;
+use super::flags::Switch;
 use super::who::{EVERYWHERE, Who};
 
 /// Flags that one request may touch.
@@ -170,10 +171,10 @@ impl App {
     ) -> Result<Option<u64>, AppError> {
         let changed = match action {
             BulkAction::TurnOff => {
-                self.set_flag_enabled(who, environment, key, false, reason).await?
+                self.set_flag_enabled(who, environment, key, Switch::OFF, reason).await?
             }
             BulkAction::TurnOn => {
-                self.set_flag_enabled(who, environment, key, true, reason).await?
+                self.set_flag_enabled(who, environment, key, Switch::ON, reason).await?
             }
             BulkAction::Kill => self.set_flag_killed(who, environment, key, true, reason).await?,
             BulkAction::Archive => {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use switchback_core::model::{FlagEntry, FlagKey, FlagKind, FlagState, Percent, Rule, ValueType};
+use switchback_core::model::{
+    FlagEntry, FlagKey, FlagKind, FlagState, Millis, Percent, Rule, ValueType,
+};
 use switchback_core::validate;
 use switchback_store::{Change, ChangeFilter, ChangedFlag, FlagRecord, FlagRow, NewFlag, Role};
 
@@ -120,6 +122,22 @@ const DAY_MS: i64 = 86_400_000;
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 const TEXT_MAX: usize = 2_000;
 const SALT_CHARS_MAX: usize = 200;
+
+/// What is done with a flag's switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switch {
+    /// Whether it is on.
+    pub enabled: bool,
+    /// When it goes off by itself, in UTC milliseconds; `None` leaves what was set.
+    pub expires_at: Option<Millis>,
+}
+
+impl Switch {
+    /// On until somebody turns it off.
+    pub const ON: Self = Self { enabled: true, expires_at: None };
+    /// Off.
+    pub const OFF: Self = Self { enabled: false, expires_at: None };
+}
 
 impl App {
     /// Flags of an environment that match, sorted.
@@ -263,13 +281,20 @@ impl App {
         who: &Who,
         environment: &str,
         key: &str,
-        enabled: bool,
+        switch: Switch,
         reason: &str,
     ) -> Result<ChangedFlag, AppError> {
         who.must(Role::Editor, environment, "switch flags")?;
+        let (now, Switch { enabled, expires_at }) = (self.clock.now(), switch);
+        if expires_at.is_some_and(|at| !enabled || at <= now) {
+            let message = "a flag that is turned on may have an end, in the future";
+            return Err(AppError::invalid("expires_at", message));
+        }
         let action = if enabled { "turn on" } else { "turn off" };
         self.change_flag(who, environment, key, action, reason, |before, _| {
-            Ok(FlagState { enabled, ..before.clone() })
+            // An end that is over would keep it off.
+            let end = before.expires_at.filter(|at| !enabled || *at > now);
+            Ok(FlagState { enabled, expires_at: expires_at.or(end), ..before.clone() })
         })
         .await
     }

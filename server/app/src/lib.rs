@@ -138,6 +138,7 @@ pub struct App {
     pub hydrations: Arc<Semaphore>,
     pub(crate) runner: Notify,
     pub(crate) driving: std::sync::Mutex<std::collections::BTreeSet<String>>,
+    pub(crate) verified: std::sync::Mutex<Option<playbooks::Verified>>,
     environments: RwLock<BTreeMap<String, Environment>>,
     store_is_up: AtomicBool,
     /// Set when the server is asked to end.
@@ -190,6 +191,7 @@ impl App {
             hydrations: Arc::new(Semaphore::new(config.compat.hydrations_max)),
             runner: Notify::new(),
             driving: std::sync::Mutex::default(),
+            verified: std::sync::Mutex::default(),
             environments: RwLock::default(),
             store_is_up: AtomicBool::new(true),
             stopping: AtomicBool::new(false),

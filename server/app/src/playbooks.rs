@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use switchback_core::model::Millis;
 use switchback_playbook::format::{OnConflict, Playbook};
 use switchback_playbook::journal::{Decision, Entry, Lease, NewEntry, Person, Phase};
 use switchback_playbook::preview::{CriterionPreview, criteria};
@@ -79,6 +80,15 @@ pub struct ChainReport {
     pub problem: Option<String>,
     /// The newest row's hash: keep a copy elsewhere to prove that nothing was cut off.
     pub head_hash: String,
+}
+
+/// What the last look at the whole chain found.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// When, in UTC milliseconds.
+    pub at: Millis,
+    /// What it found.
+    pub report: ChainReport,
 }
 
 impl App {
@@ -464,6 +474,23 @@ impl App {
     /// Checks the whole chain of the log, and names the first broken row.
     pub async fn verify_log(&self, who: &Who) -> Result<ChainReport, AppError> {
         who.must(Role::Viewer, EVERYWHERE, "verify the log")?;
+        self.check_chain().await
+    }
+
+    /// What the last look at the chain found, whoever asked for it; every node looks once an hour by itself.
+    pub fn last_verified(&self) -> Option<Verified> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at the whole chain, and remembers what was found.
+    pub(crate) async fn check_chain(&self) -> Result<ChainReport, AppError> {
+        let report = self.read_chain().await?;
+        let verified = Verified { at: self.clock.now(), report: report.clone() };
+        *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(verified);
+        Ok(report)
+    }
+
+    async fn read_chain(&self) -> Result<ChainReport, AppError> {
         let mut head = ChainHead { seq: 0, hash: String::new() };
         loop {
             let rows = self.store.page_entries(head.seq, VERIFY_PAGE).await?;

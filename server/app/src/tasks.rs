@@ -63,10 +63,22 @@ impl App {
                 tokio::time::sleep(WRITE_USAGE_EVERY).await;
                 app.write_usage().await;
                 app.write_impact().await;
+                app.note_open_tokens().await;
             }
         });
         app.supervise("sweep", |app| async move {
             loop {
+                match app.check_chain().await {
+                    Ok(report) if report.ok => {}
+                    Ok(report) => tracing::error!(
+                        row = report.broken_row,
+                        problem = report.problem,
+                        "the rollback log is broken"
+                    ),
+                    Err(error) => {
+                        tracing::warn!(error = %error, "the rollback log could not be verified");
+                    }
+                }
                 tokio::time::sleep(SWEEP_EVERY).await;
                 app.sweep().await;
             }

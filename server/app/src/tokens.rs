@@ -171,15 +171,15 @@ impl App {
             Err(error) => return Err(error.into()),
         };
         let Some(token) = found else { return Err(AppError::Unauthorized) };
-        let touched_at = known.map_or(0, |known| known.touched_at);
-        let touch = now - touched_at >= TOUCH_MS;
-        if touch {
+        let mut touched_at = known.map_or(0, |known| known.touched_at);
+        if now - touched_at >= TOUCH_MS {
             let touching = self.store.touch_token(&token.id, now);
-            if !matches!(tokio::time::timeout(KNOWN_WAIT, touching).await, Ok(Ok(()))) {
+            if let Ok(Ok(())) = tokio::time::timeout(KNOWN_WAIT, touching).await {
+                touched_at = now;
+            } else {
                 tracing::debug!("the use of a token could not be noted");
             }
         }
-        let touched_at = if touch { now } else { touched_at };
         self.tokens.put(hash, Known { token: token.clone(), checked_at: now, touched_at });
         usable(token)
     }
@@ -232,6 +232,16 @@ impl App {
         self.tokens.forget(id);
         self.tokens.revocations.fetch_add(1, Ordering::AcqRel);
         self.hub.close_token(id);
+    }
+
+    /// Notes that tokens are in use with which a client is connected: a stream is opened once and lasts for days.
+    pub(crate) async fn note_open_tokens(&self) {
+        let now = self.clock.now();
+        for id in self.hub.token_use().into_keys() {
+            if let Err(error) = self.store.touch_token(&id, now).await {
+                tracing::debug!(error = %error, "the use of a token could not be noted");
+            }
+        }
     }
 
     /// Reads all tokens: those that were revoked unheard lose their sockets, the others can be checked

@@ -136,6 +136,20 @@ pub fn query_config() -> web::QueryConfig {
     })
 }
 
+/// No such URL at all: a page for people, a problem for programs.
+pub async fn no_such_address(request: HttpRequest) -> HttpResponse {
+    if asks_for_a_page(&request) {
+        return crate::ui::error::no_such_page(request).await;
+    }
+    no_such_route(request).await
+}
+
+/// Browsers name HTML when they open an address; programs and `*/*` do not.
+fn asks_for_a_page(request: &HttpRequest) -> bool {
+    let accept = request.headers().get(header::ACCEPT);
+    accept.and_then(|types| types.to_str().ok()).is_some_and(|types| types.contains("text/html"))
+}
+
 /// No such URL in the API.
 pub async fn no_such_route(request: HttpRequest) -> HttpResponse {
     let detail = format!("there is nothing at {}", request.path());

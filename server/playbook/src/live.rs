@@ -201,13 +201,14 @@ fn says(expression: &str, known: &Known) -> String {
         Look::Count(source, _) => format!("count('{source}', …) is {value}"),
         Look::Metric(_, query) => format!("metric(…, '{query}') is {value}"),
         Look::Failures(what, minutes) => {
-            format!("failures('{what}', {minutes}) is {:.3}", value.as_f64().unwrap_or(0.0))
+            let percent = value.as_f64().unwrap_or(0.0) * 100.0;
+            format!("of {what}, {percent:.1} % failed in {minutes} min")
         }
     });
     let seen = seen.collect::<Vec<_>>().join(", ");
     if seen.is_empty() {
         expression.trim().to_owned()
     } else {
-        format!("{}: {seen}", expression.trim())
+        format!("{seen}; asked is `{}`", expression.trim())
     }
 }

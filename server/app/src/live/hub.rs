@@ -204,6 +204,17 @@ impl Hub {
         clients.map(|client| client.view(&self.node)).collect()
     }
 
+    /// How many clients of this node came with each token, by its id.
+    pub fn token_use(&self) -> BTreeMap<String, u64> {
+        let mut used = BTreeMap::new();
+        for feed in self.feeds().values() {
+            for client in feed.clients().values() {
+                *used.entry(client.token_id.clone()).or_insert(0) += 1;
+            }
+        }
+        used
+    }
+
     /// How far a revision (the newest when `None`) has come among this node's clients.
     pub fn convergence_here(&self, environment: &str, revision: Option<Revision>) -> Convergence {
         let feeds = self.feeds_of(environment);

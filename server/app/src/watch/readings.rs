@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use switchback_core::model::Millis;
-use switchback_store::{Component, ComponentStatus, CountFilter, StoreError};
+use switchback_store::{Component, CountFilter, StoreError};
 use switchback_watch::alert::Reading;
 use switchback_watch::baseline::{self, Count};
 use switchback_watch::burn;
@@ -105,11 +105,8 @@ impl App {
         }
         if let Condition::ComponentDown { component } = when {
             let found = place.components.iter().find(|one| one.key == *component);
-            let down = |one: &Component| {
-                matches!(one.status, ComponentStatus::PartialOutage | ComponentStatus::MajorOutage)
-            };
-            return Ok(found
-                .map_or(Reading::NoData, |one| Reading::Value(if down(one) { 1.0 } else { 0.0 })));
+            let value = |one: &Component| if one.status.is_outage() { 1.0 } else { 0.0 };
+            return Ok(found.map_or(Reading::NoData, |one| Reading::Value(value(one))));
         }
         let Some(heard_at) = place.heard_at else { return Ok(Reading::NoData) };
         if let Condition::Absence { of, for_ms } = when {

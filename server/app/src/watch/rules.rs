@@ -13,7 +13,7 @@ use switchback_store::{
     StoreError,
 };
 use switchback_watch::alert::{Change, Due, Phase, Reading, State, due};
-use switchback_watch::rule::Rule;
+use switchback_watch::rule::{Condition, Rule};
 
 use super::figures::failures_heard_at;
 use super::readings::{Place, Usuals};
@@ -27,6 +27,8 @@ use crate::error::AppError;
 const SAVE_EVERY_MS: Millis = 30_000;
 /// Playbooks are started by alerts that are no older than this, in milliseconds.
 const STARTS_MS: Millis = 600_000;
+/// Open incidents that are looked at.
+const OPEN_MAX: i64 = 100;
 /// Where alerts of our own come from; playbooks name it as the receiver's token.
 pub(super) const OURS: &str = "switchback";
 
@@ -51,6 +53,8 @@ struct Around {
     open: Vec<AlertRow>,
     silences: Vec<Silence>,
     components: Vec<Component>,
+    /// Incidents of our own runs by the component that they put out, and nothing did before.
+    announced: BTreeMap<String, String>,
     channels: Vec<ChannelRow>,
 }
 
@@ -97,10 +101,12 @@ impl App {
             live.is_loaded = true;
         }
         let book = self.rule_book().await?;
+        let components = self.store.list_components().await?;
         let around = Around {
             open: self.store.list_open_alerts(None).await?,
             silences: self.store.list_silences(self.clock.now()).await?,
-            components: self.store.list_components().await?,
+            announced: self.announced_outages(&components).await?,
+            components,
             channels: self.store.list_channels().await?,
         };
         for environment in self.known_environments() {
@@ -110,6 +116,27 @@ impl App {
         }
         self.start_playbooks(&around.open, &book, end).await;
         Ok(())
+    }
+
+    /// Who announces an outage need not be woken by it. One that was known before goes on firing.
+    async fn announced_outages(
+        &self,
+        components: &[Component],
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        let down: Vec<&Component> =
+            components.iter().filter(|one| one.status.is_outage()).collect();
+        if down.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut open = self.store.list_incidents(true, None, None, OPEN_MAX).await?;
+        open.retain(|incident| incident.run_id.is_some());
+        let announced = down.into_iter().filter_map(|one| {
+            let by = open.iter().find(|incident| {
+                incident.components.contains_key(&one.key) && one.updated_at >= incident.created_at
+            })?;
+            Some((one.key.clone(), by.name.clone()))
+        });
+        Ok(announced.collect())
     }
 
     async fn read_rules<'r>(
@@ -354,6 +381,11 @@ fn quiet_why(
     };
     if let Some(found) = around.components.iter().find(is_maintained) {
         return Some(format!("{} is under maintenance.", found.name));
+    }
+    if let Condition::ComponentDown { component } = &rule.when
+        && let Some(incident) = around.announced.get(component)
+    {
+        return Some(format!("A run of ours announced it: “{incident}”."));
     }
     let silence = around.silences.iter().find(|one| {
         one.starts_at <= now

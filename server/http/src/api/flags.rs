@@ -6,9 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use switchback_app::contexts::{Decided, Moved};
 use switchback_app::diff::Difference;
-use switchback_app::flags::{FlagDescription, FlagDraft, FlagFilter, HistoryRow, StateWrite};
+use switchback_app::flags::{
+    FlagDescription, FlagDraft, FlagFilter, HistoryRow, StateWrite, Switch,
+};
 use switchback_core::context::ContextBody;
-use switchback_core::model::{FlagState, Percent};
+use switchback_core::model::{FlagState, Millis, Percent};
 use switchback_store::{ChangedFlag, FlagRecord, FlagRow, UsageRow};
 
 use crate::State;
@@ -131,6 +133,9 @@ struct StateBody {
 #[serde(deny_unknown_fields)]
 struct EnabledBody {
     enabled: bool,
+    /// When it goes off by itself, in UTC milliseconds.
+    #[serde(default)]
+    expires_at: Option<Millis>,
     #[serde(default)]
     reason: String,
 }
@@ -235,8 +240,9 @@ async fn set_flag_enabled(
     path: InEnvironment,
     body: Json<EnabledBody>,
 ) -> Answer<Changed> {
-    let EnabledBody { enabled, reason } = body.into_inner();
-    let changed = app.set_flag_enabled(&caller.0, &path.0, &path.1, enabled, &reason).await?;
+    let EnabledBody { enabled, expires_at, reason } = body.into_inner();
+    let switch = Switch { enabled, expires_at };
+    let changed = app.set_flag_enabled(&caller.0, &path.0, &path.1, switch, &reason).await?;
     Ok(Json(changed.into()))
 }
 

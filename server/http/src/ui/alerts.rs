@@ -48,6 +48,11 @@ struct AlertsPage {
 }
 
 impl AlertsPage {
+    /// What happened, with the words of the machine marked.
+    fn said(&self, alert: &AlertRow) -> Words {
+        Words::default().ticked(&alert.words)
+    }
+
     fn lengths(&self) -> &'static [(i64, &'static str)] {
         &SILENCES
     }
@@ -176,6 +181,7 @@ fn line(rule: RuleStanding) -> Line {
         (true, true, "pending") => ("may fire soon", "warn"),
         (true, true, _) if rule.no_data_since.is_some() => ("no data", "warn"),
         (true, true, _) if rule.since.is_none() => ("not looked at yet", ""),
+        (true, true, _) if rule.value.is_none() => ("not known", ""),
         (true, true, _) => ("calm", "good"),
     };
     Line { rule, word, tone }

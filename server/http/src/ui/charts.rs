@@ -54,15 +54,16 @@ impl Axis {
         (self.from..self.until).contains(&at)
     }
 
-    /// The words below it.
+    /// The words below it, with their places in percent of its width. A short time has fewer of them:
+    /// none is said twice.
     pub fn ticks(&self) -> Vec<(f64, String)> {
         let span = self.until - self.from;
         let format = if span > 2 * 86_400_000 { "%b %-d" } else { "%H:%M" };
-        let tick = |n: i64| {
-            let at = self.from + span * n / 4;
-            (self.x(at), format_at(at, format))
-        };
-        (0..=4).map(tick).collect()
+        let tick =
+            |n: i32| (f64::from(n) * 25.0, format_at(self.from + span * i64::from(n) / 4, format));
+        let mut ticks: Vec<_> = (0..=4).map(tick).collect();
+        ticks.dedup_by(|later, earlier| later.1 == earlier.1);
+        ticks
     }
 
     /// When a point begins, in words.
@@ -74,6 +75,15 @@ impl Axis {
             (false, false) => "%H:%M",
         };
         format_at(at, format)
+    }
+}
+
+/// How the words at a place, in percent, stand to it, so that none leaves the chart.
+pub fn anchor(percent: &f64) -> &'static str {
+    match *percent {
+        ..5.0 => "start",
+        95.0.. => "end",
+        _ => "middle",
     }
 }
 
@@ -268,6 +278,23 @@ mod tests {
         assert!(axis.at.len() <= POINTS_MAX && merged.len() == axis.at.len());
         assert_eq!(merged.iter().sum::<u64>(), 400);
         assert_eq!((axis.x(0), axis.x(i64::MAX / 4)), (0.0, WIDTH));
+        assert_eq!(axis.ticks().len(), 5);
+    }
+
+    #[test]
+    fn no_time_is_said_twice_below_a_chart() {
+        let axis = Axis::of(&[480_000, 500_000, 520_000, 540_000, 560_000, 580_000], 20);
+
+        let said = axis.ticks();
+
+        assert_eq!(
+            said,
+            [(0.0, "00:08".to_owned()), (50.0, "00:09".to_owned()), (100.0, "00:10".to_owned())]
+        );
+        assert_eq!(
+            said.iter().map(|(x, _)| anchor(x)).collect::<Vec<_>>(),
+            ["start", "middle", "end"]
+        );
     }
 
     #[test]

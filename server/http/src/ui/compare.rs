@@ -53,7 +53,7 @@ struct SideLine {
 
 struct PairLine {
     id: String,
-    title: String,
+    title: Words,
     cells: [Cell; 2],
     longer: String,
 }
@@ -124,7 +124,7 @@ fn sentence(found: &Comparison) -> Words {
 fn found_of(found: &Comparison) -> Found {
     let steps = found.steps.iter().map(|pair| PairLine {
         id: pair.id.clone(),
-        title: pair.title.clone(),
+        title: Words::default().ticked(&pair.title),
         cells: [cell(THIS, pair.left.as_ref()), cell(OTHER, pair.right.as_ref())],
         longer: pair.longer_ms.map(signed).unwrap_or_default(),
     });

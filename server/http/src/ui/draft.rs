@@ -369,7 +369,7 @@ fn to_rule(draft: &RuleDraft, path: &str, value_type: ValueType, wrong: &mut Vec
     let percent = draft.percent.trim_end_matches(['%', ' ']).replace(',', ".");
     let percent = percent.parse::<f64>().ok().and_then(|share| Percent::try_from(share).ok());
     let percent = percent.unwrap_or_else(|| {
-        let message = format!("`{}` is not a share: 0 to 100, in steps of 0.001", draft.percent);
+        let message = "0 to 100, in steps of 0.001".to_owned();
         wrong.push(Wrong { field: format!("{path}.percent"), message });
         Percent::NONE
     });

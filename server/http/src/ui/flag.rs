@@ -3,7 +3,7 @@
 use actix_web::web::Path;
 use askama::Template;
 use serde_json::Value;
-use switchback_app::flags::FlagDescription;
+use switchback_app::flags::{FlagDescription, Switch};
 use switchback_app::live::client::Protocol;
 use switchback_app::{AppError, EVERYWHERE};
 use switchback_core::model::FlagKind;
@@ -227,7 +227,12 @@ pub async fn set_enabled(visit: Visit, path: Path<(String, String)>, form: Field
     let reason = form.some("reason").unwrap_or_else(|| {
         if enabled { String::new() } else { "Turned off from the console.".to_owned() }
     });
-    let changed = visit.set_flag_enabled(&visit.who, &environment, &key, enabled, &reason).await?;
+    let minutes = form.some("for").map(|_| form.number("for")).transpose()?;
+    let expires_at = minutes
+        .filter(|_| enabled)
+        .map(|minutes: i64| visit.clock.now().saturating_add(minutes.saturating_mul(60_000)));
+    let switch = Switch { enabled, expires_at };
+    let changed = visit.set_flag_enabled(&visit.who, &environment, &key, switch, &reason).await?;
     let own = place(&environment, &key);
     let (word, undo) = if enabled { ("on", "false") } else { ("off", "true") };
     let toast = if changed.changed {

@@ -223,9 +223,12 @@ impl Activity {
         words::number(*count)
     }
 
-    /// Labels below the chart.
-    pub fn ticks(&self) -> Vec<(i64, String)> {
-        (0..=4).map(|n| (n * 240, format_at(self.from + n * 12 * BUCKET_MS, "%H:%M"))).collect()
+    /// Labels below the chart, with their places in percent.
+    pub fn ticks(&self) -> Vec<(f64, String)> {
+        let tick = |n: i32| {
+            (f64::from(n) * 25.0, format_at(self.from + i64::from(n) * 12 * BUCKET_MS, "%H:%M"))
+        };
+        (0..=4).map(tick).collect()
     }
 }
 

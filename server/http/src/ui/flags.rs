@@ -155,6 +155,11 @@ pub fn rules_words(state: &FlagState) -> Words {
 }
 
 impl FlagLine {
+    /// Whether it lets everybody in: it must not be on without an end.
+    pub fn is_bypass(&self) -> bool {
+        self.key == "auth_bypass"
+    }
+
     /// A row's values.
     pub fn of(row: &FlagRow, per_hour: u64, now: i64) -> Self {
         let state = &row.state;

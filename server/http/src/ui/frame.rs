@@ -6,7 +6,7 @@ use switchback_app::{App, EVERYWHERE, Who};
 use switchback_store::{Environment, Role};
 
 use super::visit::Toast;
-use super::words::{When, iso, number, plain_stamp};
+use super::words::{Lasting, When, count, iso, plain_stamp};
 
 /// The playbook behind the button at the top.
 pub const ROLLBACK: &str = "auth-rollback";
@@ -57,6 +57,8 @@ pub struct Frame {
     pub automation_off: Option<String>,
     /// The reason that the panel begins with.
     pub rollback_reason: &'static str,
+    /// The flag whose page this is, as part of an address.
+    pub flag: Option<String>,
 }
 
 /// An environment to switch to.
@@ -110,6 +112,7 @@ impl Frame {
             has_rollback: app.catalogue.load().playbooks.contains_key(ROLLBACK),
             automation_off: None,
             rollback_reason: ROLLBACK_REASON,
+            flag: None,
         }
     }
 
@@ -122,9 +125,12 @@ impl Frame {
     }
 
     /// The part of the address behind the environment that another environment has too.
-    pub fn section(&self) -> &'static str {
-        match self.nav {
-            "flags" => "/flags",
+    pub fn section(&self) -> String {
+        let section = match self.nav {
+            "flags" => match &self.flag {
+                Some(flag) => return format!("/flags/{flag}"), // every environment has every flag
+                None => "/flags",
+            },
             "segments" => "/segments",
             "clients" => "/clients",
             "playbooks" => "/playbooks",
@@ -133,12 +139,18 @@ impl Frame {
             "log" => "/log",
             "sessions" => "/watch/sessions",
             _ => "",
-        }
+        };
+        section.to_owned()
     }
 
     /// A moment, beside the time of this page.
     pub fn ago(&self, at: &i64) -> When {
         When { at: *at, now: self.now }
+    }
+
+    /// How long something goes on already, at the time of this page.
+    pub fn lasting(&self, at: &i64) -> Lasting {
+        Lasting { at: *at, now: self.now }
     }
 
     /// A moment as it is, for names that must differ.
@@ -156,9 +168,9 @@ impl Frame {
         format!("r{}", self.revision)
     }
 
-    /// Clients, as text.
+    /// `1,204 connected clients`.
     pub fn clients_text(&self) -> String {
-        number(self.clients)
+        count(self.clients, "connected client")
     }
 
     /// Where an asset is.

@@ -55,11 +55,12 @@ async fn page_of(
     let line = guard_line(&guard);
     let said = |name: &str| guard.verdict.as_ref().and_then(|verdict| verdict.get(name));
     let figure = |name: &str| said(name).and_then(Value::as_f64);
-    let sentence = match (guard.phase.as_str(), line.words.as_str()) {
-        (_, "") => Words::say("It looks at the logins of those with ")
+    let sentence = if line.words.is_empty() {
+        Words::say("It looks at the logins of those with ")
             .code(&guard.settings.flag)
-            .and(" and of those without it. Nothing was seen yet."),
-        (_, said) => Words::default().ticked(said),
+            .and(" and of those without it. Nothing was seen yet.")
+    } else {
+        line.words.clone()
     };
     let mut facts = vec![("It does", line.does.clone())];
     if let Some(ratio) = figure("ratio") {
@@ -68,9 +69,9 @@ async fn page_of(
     if let Some(least) = figure("ratio_at_least") {
         facts.push(("At least", format!("{least:.1} times (95\u{202f}% sure, at every look)")));
     }
-    if let Some(p) = figure("p_value") {
-        let chance =
-            if p < 1e-4 { "under 1 in 10\u{202f}000".to_owned() } else { format!("{p:.4}") };
+    if let Some(chance) =
+        chance(figure("p_value"), figure("evidence").zip(figure("bound")), &guard.settings)
+    {
         facts.push(("Chance that this is luck", chance));
     }
     let count = |name: &str| words::number(said(name).and_then(Value::as_u64).unwrap_or(0));
@@ -82,6 +83,24 @@ async fn page_of(
     ));
     let (chart, ticks) = evidence(&found.points);
     Ok(GuardPage { frame, sentence, tone: line.tone, chart, ticks, facts, line, guard, tried })
+}
+
+/// How likely it is that there is no harm, in words. Evidence over its bound is what the guard acts on: luck gets there in one of
+/// so many cases, whatever was counted since.
+fn chance(
+    p_value: Option<f64>,
+    evidence: Option<(f64, f64)>,
+    settings: &GuardSettings,
+) -> Option<String> {
+    let one_in = |p: f64| words::number((1.0 / p).floor() as u64);
+    if evidence.is_some_and(|(seen, bound)| seen >= bound) {
+        return Some(format!("under 1 in {}", one_in(settings.alpha_act)));
+    }
+    p_value.map(|p| match p {
+        ..1e-4 => "under 1 in 10\u{202f}000".to_owned(),
+        1e-4..0.05 => format!("1 in {}", one_in(p)),
+        _ => "too high to say that it is not".to_owned(),
+    })
 }
 
 /// The evidence against its bound, over time.

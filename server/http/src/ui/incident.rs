@@ -137,7 +137,7 @@ async fn page_of(
         let words =
             match incident.scheduled_for.filter(|_| incident.status == IncidentStatus::Scheduled) {
                 Some(at) => begun.and(": begins ").when(at, now),
-                None => begun.and(", since ").when(incident.began_at(), now),
+                None => begun.and(", ").lasting(incident.began_at(), now),
             };
         let words = match &incident.handled_by {
             Some(who) => words.and(&format!(". {who} takes care of it.")),

@@ -164,8 +164,8 @@ pub async fn page(visit: Visit, path: Path<String>) -> Answer {
         [one] => {
             let words = Words::default()
                 .strong(&one.name)
-                .and(", since ")
-                .when(one.created_at, frame.now)
+                .and(", ")
+                .lasting(one.created_at, frame.now)
                 .and(".");
             (words, incident_line(one).tone)
         }

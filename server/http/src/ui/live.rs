@@ -49,7 +49,7 @@ impl Converged {
             revision: found.revision,
             connected: found.connected,
             acked: found.acked,
-            share: (found.share() * 1000.0).floor() / 10.0,
+            share: if found.connected == 0 { 0.0 } else { (found.share() * 1000.0).floor() / 10.0 },
             share_text: words::share_percent(found.acked, found.connected),
             p50: delay(found.p50_ms),
             p99: delay(found.p99_ms),
@@ -77,7 +77,7 @@ impl Converged {
 
     /// Whether all have it, for the meter's colour.
     pub fn class(&self) -> &'static str {
-        if self.waiting == 0 { "good" } else { "" }
+        if self.waiting == 0 && self.connected > 0 { "good" } else { "" }
     }
 }
 

@@ -41,6 +41,9 @@ struct LogPage {
     query: Fields,
     next: Option<String>,
     report: Option<ChainReport>,
+    /// How far the chain was verified last, and whether it was whole.
+    chain: Words,
+    is_whole: bool,
 }
 
 impl LogPage {
@@ -118,7 +121,28 @@ async fn page_of(
             None => (Words::say("No change matches."), ""),
         },
     };
-    Ok(LogPage { frame, sentence, tone, rows, query, next, report })
+    let verified = visit.last_verified();
+    let is_whole = verified.as_ref().is_none_or(|last| last.report.ok);
+    let chain = match verified {
+        None => Words::say("The chain of the rollback log was not verified yet."),
+        Some(last) if last.report.ok && last.report.rows == 0 => {
+            Words::say("The rollback log is empty: no playbook has run.")
+        }
+        Some(last) if last.report.ok => Words::say("Rollback log: verified to row ")
+            .strong(&words::number(last.report.rows))
+            .and(", ")
+            .when(last.at, frame.now)
+            .and("."),
+        Some(last) => {
+            let row = words::number(last.report.broken_row.unwrap_or_default());
+            Words::say("Rollback log: ")
+                .strong(&format!("broken at row {row}"))
+                .and(", seen ")
+                .when(last.at, frame.now)
+                .and(".")
+        }
+    };
+    Ok(LogPage { frame, sentence, tone, rows, query, next, report, chain, is_whole })
 }
 
 fn row_of(row: HistoryRow, base: &str) -> Row {

@@ -13,7 +13,7 @@ use super::words::{self, Words};
 
 /// What one step would do.
 pub(super) struct StepLine {
-    pub title: String,
+    pub title: Words,
     pub does: Words,
     pub kind: String,
     /// The group or call that it stands in.
@@ -32,6 +32,7 @@ pub(super) struct StepLine {
 /// Something that speaks for running a playbook.
 pub(super) struct Fit {
     pub text: String,
+    pub icon: &'static str,
     pub tone: &'static str,
     /// How it stands; empty where people judge.
     pub found: &'static str,
@@ -62,7 +63,7 @@ pub(super) fn steps_of(preview: &Preview, forecast: &Forecast) -> Vec<StepLine> 
             .find(|one| one.id == step.id)
             .map(|one| expected(one.p50_ms, one.p95_ms, one.from_runs))
             .unwrap_or_default(),
-        title: step.title.clone(),
+        title: Words::default().ticked(&step.title),
         does: super::run_view::said_once(&step.title, &step.does),
         kind: step.kind.clone(),
         within: Words::default().ticked(&step.within),
@@ -112,13 +113,13 @@ pub(super) fn fits_of(playbook: &Playbook, criteria: &[CriterionPreview]) -> Vec
     let fit = |one: &Criterion| {
         let seen = criteria.iter().find(|seen| seen.text == one.text);
         let said = || seen.map(|seen| seen.says.clone()).unwrap_or_default();
-        let (tone, found, says) = match seen.and_then(|seen| seen.holds.as_ref()) {
-            None => ("", "", String::new()),
-            Some(Known::Known(true)) => ("good", "so it is now", said()),
-            Some(Known::Known(false)) => ("", "not so now", said()),
-            Some(Known::Unknown(why)) => ("warn", "not known", why.clone()),
+        let (icon, tone, found, says) = match seen.and_then(|seen| seen.holds.as_ref()) {
+            None => ("people", "", "", String::new()),
+            Some(Known::Known(true)) => ("check", "good", "so it is now", said()),
+            Some(Known::Known(false)) => ("cross", "", "not so now", said()),
+            Some(Known::Unknown(why)) => ("clock", "warn", "not known", why.clone()),
         };
-        Fit { text: one.text.clone(), tone, found, says: Words::default().ticked(&says) }
+        Fit { text: one.text.clone(), icon, tone, found, says: Words::default().ticked(&says) }
     };
     playbook.decision.iter().map(fit).collect()
 }

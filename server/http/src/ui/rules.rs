@@ -106,14 +106,20 @@ impl Editor {
         self.faults.on(field)
     }
 
-    /// What is wrong anywhere below a part of the state, such as `rules[0]`.
-    pub fn faults_below(&self, part: &str) -> Vec<String> {
-        let below = self.faults.0.iter().filter(|wrong| wrong.field.starts_with(part));
+    /// What is wrong with a rule's share, which is said beside its field.
+    pub fn share_fault(&self, rule: &usize) -> String {
+        self.faults.on(&format!("rules[{rule}].percent"))
+    }
+
+    /// What else is wrong anywhere in a rule.
+    pub fn faults_below(&self, rule: &usize) -> Vec<String> {
+        let part = format!("rules[{rule}]");
+        let below = self.faults.0.iter().filter_map(|wrong| {
+            Some((wrong, wrong.field.strip_prefix(&part)?.trim_start_matches('.')))
+        });
         below
-            .map(|wrong| {
-                let field = wrong.field.trim_start_matches(part).trim_start_matches('.');
-                super::error::sentence(&format!("{field}: {}", wrong.message))
-            })
+            .filter(|(_, field)| *field != "percent")
+            .map(|(wrong, field)| super::error::sentence(&format!("{field}: {}", wrong.message)))
             .collect()
     }
 

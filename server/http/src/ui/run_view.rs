@@ -63,7 +63,7 @@ pub struct ProgressLine {
 /// One step.
 pub struct StepLine {
     pub id: String,
-    pub title: String,
+    pub title: Words,
     pub does: Words,
     /// The group or call that it stands in.
     pub within: Words,
@@ -280,7 +280,7 @@ fn step_line(
     };
     StepLine {
         id: step.id.clone(),
-        title: step.title.clone(),
+        title: Words::default().ticked(&step.title),
         does: said_once(&step.title, &step.does),
         within: Words::default(),
         state: state_key(view.state),
@@ -333,6 +333,8 @@ fn output(detail: &Value) -> String {
     }
     for key in ["incident", "id", "status", "notice"] {
         match map.get(key) {
+            // The incident itself is linked below the steps.
+            Some(Value::String(text)) if text.starts_with("inc_") => {}
             Some(Value::String(text)) => parts.push(text.clone()),
             Some(Value::Number(count)) => parts.push(format!("{key} {count}")),
             _ => {}
@@ -354,6 +356,13 @@ fn receipt(detail: &RunDetail, converged: Option<&Converged>, took: i64) -> Stri
         _ => "Needs somebody to look",
     };
     let run = &detail.run;
+    let is_untouched = |state: StepState| matches!(state, StepState::Pending | StepState::Skipped);
+    let place = format!("{} ({} in {})", run.title, run.playbook, run.environment);
+    if detail.state == RunState::Succeeded
+        && detail.view.steps.iter().all(|step| is_untouched(step.state))
+    {
+        return format!("{place}: nothing to do, and nothing was changed.");
+    }
     let verb = if run.playbook == super::frame::ROLLBACK && detail.state == RunState::Succeeded {
         "Rolled back"
     } else {
@@ -376,7 +385,7 @@ fn receipt(detail: &RunDetail, converged: Option<&Converged>, took: i64) -> Stri
     if !detail.incidents.is_empty() {
         parts.push("incident open".to_owned());
     }
-    format!("{} ({} in {}): {}.", run.title, run.playbook, run.environment, parts.join(", "))
+    format!("{place}: {}.", parts.join(", "))
 }
 
 fn log_line(entry: &LogEntry) -> LogLine {

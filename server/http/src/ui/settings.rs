@@ -39,6 +39,8 @@ struct Token {
     created_at: i64,
     created_by: String,
     last_used_at: Option<i64>,
+    /// Clients that came with it and are connected now.
+    connected: String,
     revoked: bool,
 }
 
@@ -75,7 +77,8 @@ struct TokensPage {
     faults: Faults,
     /// The text of a token made just now: shown this once.
     made: Option<String>,
-    revoke: Option<(String, String)>,
+    /// The one that is about to be revoked: id, name, and who is connected with it.
+    revoke: Option<(String, String, String)>,
 }
 
 #[derive(Template)]
@@ -225,9 +228,11 @@ async fn tokens_page(
 ) -> Result<TokensPage, UiError> {
     let frame = visit.frame_anywhere("settings", "Tokens").await?;
     let rows = visit.list_tokens(&visit.who).await?;
+    let open = visit.hub.token_use();
     let live = rows.iter().filter(|token| token.revoked_at.is_none());
     let (count, unused) = live.fold((0, 0), |(count, unused), token| {
-        (count + 1, unused + u64::from(token.last_used_at.is_none()))
+        let is_unused = token.last_used_at.is_none() && !open.contains_key(&token.id);
+        (count + 1, unused + u64::from(is_unused))
     });
     let mut sentence = Words::default().strong(&words::count(count, "token")).and(" can be used");
     sentence = sentence.and(&match unused {
@@ -236,7 +241,11 @@ async fn tokens_page(
     });
     let wanted = form.text("revoke");
     let revoke = rows.iter().find(|token| token.id == wanted && token.revoked_at.is_none());
-    let revoke = revoke.map(|token| (token.id.clone(), token.name.clone()));
+    let connected = |id: &str| match open.get(id) {
+        Some(count) => words::count(*count, "client"),
+        None => String::new(),
+    };
+    let revoke = revoke.map(|token| (token.id.clone(), token.name.clone(), connected(&token.id)));
     let token = |row: TokenRow| Token {
         kind: words::title(&word(&row.kind)),
         scope: format!("{}:{}", row.project, row.environment),
@@ -246,6 +255,7 @@ async fn tokens_page(
             String::new()
         },
         revoked: row.revoked_at.is_some(),
+        connected: connected(&row.id),
         id: row.id,
         name: row.name,
         hint: row.hint,

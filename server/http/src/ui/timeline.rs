@@ -45,7 +45,7 @@ pub struct Event {
 
 /// What somebody did, in words.
 pub fn did(change: &Change, base: &str) -> Words {
-    let words = Words::say(&words::actor(&change.actor));
+    let words = Words::say(&words::capital(&words::actor(&change.actor)));
     let subject = |words: Words| match change.subject_kind.as_str() {
         "flag" => words.link(&format!("{base}/flags/{}", change.subject), &change.subject),
         "segment" => words
@@ -58,6 +58,11 @@ pub fn did(change: &Change, base: &str) -> Words {
             words.and(&format!("{} ", change.subject_kind)).strong(&name_of(change))
         }
         "automation" => words.strong("everything that starts by itself"),
+        "guard" => words.and("the ").link(
+            &format!("{base}/guards/{}", change.subject),
+            &format!("guard of {}", name_of(change)),
+        ),
+        "rollout" => words.and("the rollout of ").strong(&name_of(change)),
         "deploy" => words.strong(&change.subject),
         kind => words.and(&format!("{kind} ")).strong(&change.subject),
     };
@@ -111,8 +116,8 @@ pub fn did(change: &Change, base: &str) -> Words {
 fn name_of(change: &Change) -> String {
     let find = |value: &Option<Value>| {
         let value = value.as_ref()?;
-        let text =
-            value.get("name").or_else(|| value.get("email")).or_else(|| value.get("title"))?;
+        let known = ["/name", "/email", "/title", "/flag", "/settings/flag"];
+        let text = known.iter().find_map(|place| value.pointer(place))?;
         text.as_str().map(str::to_owned)
     };
     find(&change.after).or_else(|| find(&change.before)).unwrap_or_else(|| change.subject.clone())

@@ -22,8 +22,6 @@ const DAYS: u32 = 30;
 /// The chart's size, in its own units.
 const WIDTH: u64 = 720;
 const HEIGHT: u64 = 120;
-/// Room for words below the bars.
-const FOOT: u64 = 20;
 /// Fields of the form that narrow the list.
 const NARROWING: [&str; 5] =
     ["platform", "app_version", "below_version", "country", "idle_minutes"];
@@ -33,9 +31,7 @@ struct Bar {
     x: u64,
     y: u64,
     height: u64,
-    date: String,
     says: String,
-    is_named: bool,
 }
 
 /// A session in a table.
@@ -62,6 +58,8 @@ struct SessionsPage {
     summary: SessionSummary,
     bars: Vec<Bar>,
     longest: String,
+    /// Dates below the chart, with their places in percent.
+    ticks: Vec<(f64, String)>,
     /// The user whose past is shown.
     user: String,
     lines: Vec<Line>,
@@ -105,15 +103,11 @@ impl SessionsPage {
     }
 
     fn view_box(&self) -> String {
-        format!("0 0 {WIDTH} {}", HEIGHT + FOOT)
+        format!("0 0 {WIDTH} {HEIGHT}")
     }
 
     fn base_line(&self) -> u64 {
         HEIGHT
-    }
-
-    fn foot_line(&self) -> u64 {
-        HEIGHT + FOOT - 4
     }
 }
 
@@ -174,6 +168,7 @@ async fn page_of(
         summary,
         bars,
         longest,
+        ticks: ticks(&days),
         user,
         next,
         asked,
@@ -252,16 +247,27 @@ fn chart(days: &[DayOfSessions]) -> (Vec<Bar>, String) {
         let room = HEIGHT - 10;
         let height = (average * room).checked_div(top).unwrap_or(0);
         let height = if one.average_seconds.is_some() { height.max(2) } else { 0 };
-        let date = words::format_at(one.day.day, "%-d %b");
+        let date = date_of(one);
         let length = one.average_seconds.map_or_else(
             || "no session ended".to_owned(),
             |seconds| words::duration(seconds as i64 * 1_000),
         );
         let says = format!("{date}: {length}; {} began", words::number(one.day.started));
         let x = place as u64 * step + 2;
-        Bar { x, y: HEIGHT - height, height, date, says, is_named: place % 7 == 1 }
+        Bar { x, y: HEIGHT - height, height, says }
     });
     (bars.collect(), words::duration(top as i64 * 1_000))
+}
+
+/// The date of each seventh day, the newest at the right; each below the middle of its bar.
+fn ticks(days: &[DayOfSessions]) -> Vec<(f64, String)> {
+    let step = 100.0 / days.len().max(1) as f64;
+    let named = days.iter().enumerate().filter(|(place, _)| (days.len() - place) % 7 == 1);
+    named.map(|(place, one)| ((place as f64 + 0.5) * step, date_of(one))).collect()
+}
+
+fn date_of(one: &DayOfSessions) -> String {
+    words::format_at(one.day.day, "%-d %b")
 }
 
 fn wish_of(form: &Fields) -> Result<SessionWish, String> {

@@ -113,6 +113,7 @@ impl Visit {
         frame.theme = theme_of(&self.request);
         frame.automation_off = self.app.automation_off().await?.map(|off| off.reason);
         frame.toast = Toast::read(&self.request);
+        frame.flag = flag_in(self.request.path());
         Ok(frame)
     }
 
@@ -177,6 +178,13 @@ pub fn small_cookie(name: &'static str, value: &str, seconds: i64) -> Cookie<'st
 /// Whether the address of a page to go to leads nowhere else.
 pub fn is_local(path: &str) -> bool {
     path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n'])
+}
+
+/// The flag whose page an address is, as its own part of it.
+fn flag_in(path: &str) -> Option<String> {
+    let mut parts = path.split('/').skip(3);
+    let flag = parts.next().filter(|part| *part == "flags").and_then(|_| parts.next())?;
+    Some(flag.to_owned()).filter(|flag| flag != "new")
 }
 
 /// Around every page: a toast is shown once, the environment looked at is remembered, and while the

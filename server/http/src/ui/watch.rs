@@ -71,7 +71,7 @@ pub struct GuardLine {
     pub flag: String,
     pub word: &'static str,
     pub tone: &'static str,
-    pub words: String,
+    pub words: Words,
     pub since: i64,
     pub does: String,
 }
@@ -251,7 +251,7 @@ pub fn guard_line(guard: &GuardView) -> GuardLine {
         flag: guard.settings.flag.clone(),
         word,
         tone,
-        words: said("words").map(words::word).unwrap_or_default(),
+        words: Words::default().ticked(&said("words").map(words::word).unwrap_or_default()),
         since: if guard.verdict.is_some() { guard.standing_since } else { guard.since },
         does,
     }

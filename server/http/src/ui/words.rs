@@ -26,6 +26,28 @@ impl fmt::Display for When {
 
 impl HtmlSafe for When {}
 
+/// What began at a moment and goes on: "for 44 seconds". The script keeps it current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lasting {
+    /// When it began, in UTC milliseconds.
+    pub at: i64,
+    /// When the page was made.
+    pub now: i64,
+}
+
+impl fmt::Display for Lasting {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (iso, stamp) = (iso(self.at), plain_stamp(self.at));
+        let words = lasting(self.now - self.at);
+        write!(
+            out,
+            "<time datetime=\"{iso}\" title=\"{stamp}\" data-ago=\"for\">for {words}</time>"
+        )
+    }
+}
+
+impl HtmlSafe for Lasting {}
+
 /// A sentence with parts that stand out; escapes what it is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words(String);
@@ -76,6 +98,13 @@ impl Words {
     #[must_use]
     pub fn when(mut self, at: i64, now: i64) -> Self {
         self.0.push_str(&When { at, now }.to_string());
+        self
+    }
+
+    /// How long something goes on already.
+    #[must_use]
+    pub fn lasting(mut self, at: i64, now: i64) -> Self {
+        self.0.push_str(&Lasting { at, now }.to_string());
         self
     }
 
@@ -189,18 +218,40 @@ pub fn duration(ms: i64) -> String {
     }
 }
 
-/// `14 minutes ago`, `in 3 hours`. The script writes the same words.
+/// `14 minutes ago`, `in 3 h 59 min`. The script writes the same words.
 pub fn relative(at: i64, now: i64) -> String {
-    let seconds = (now - at).abs() / 1000;
-    let (count, unit) = match seconds {
-        ..10 => return "just now".to_owned(),
-        10..60 => (seconds, "second"),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..86_400 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
+    match now - at {
+        ..0 => format!("in {}", ahead(at - now)),
+        0..10_000 => "just now".to_owned(),
+        over => format!("{} ago", lasting(over)),
+    }
+}
+
+/// `14 minutes`: what is over is counted in whole units.
+fn lasting(ms: i64) -> String {
+    let seconds = ms.max(0).unsigned_abs() / 1000;
+    match seconds {
+        0..60 => count(seconds, "second"),
+        60..3_600 => count(seconds / 60, "minute"),
+        3_600..86_400 => count(seconds / 3_600, "hour"),
+        _ => count(seconds / 86_400, "day"),
+    }
+}
+
+/// `3 h 59 min`: what is ahead is rounded to the nearest minute, or hour, so that it never sounds an
+/// hour too near.
+fn ahead(ms: i64) -> String {
+    let seconds = ms.max(0).unsigned_abs().div_ceil(1000);
+    let minutes = (seconds + 30) / 60;
+    let hours = (minutes + 30) / 60;
+    let (whole, unit, rest, rest_unit) = match (seconds, minutes) {
+        (0..60, _) => return count(seconds, "second"),
+        (_, 0..60) => return count(minutes, "minute"),
+        (_, 60..1_440) => (minutes / 60, " h", minutes % 60, "min"),
+        (_, _) => (hours / 24, if hours < 48 { " day" } else { " days" }, hours % 24, "h"),
     };
-    let s = if count == 1 { "" } else { "s" };
-    if at <= now { format!("{count} {unit}{s} ago") } else { format!("in {count} {unit}{s}") }
+    let whole = format!("{}{unit}", number(whole));
+    if rest == 0 { whole } else { format!("{whole} {rest} {rest_unit}") }
 }
 
 /// `2026-02-03T04:05:06Z`.
@@ -242,6 +293,14 @@ pub fn title(word: &str) -> String {
     let mut letters = spaced.chars();
     let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
     format!("{first}{}", letters.as_str())
+}
+
+/// With a capital, where a sentence begins: our own words do, names of people stay as they write them.
+pub fn capital(words: &str) -> String {
+    match words.split_once(' ') {
+        Some((first @ ("a" | "an" | "the"), rest)) => format!("{} {rest}", title(first)),
+        _ => words.to_owned(),
+    }
 }
 
 /// Who acted, as a sentence names them: tokens and runs are no people.
@@ -307,8 +366,33 @@ mod tests {
         assert_eq!(number(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(duration(48), "48 ms");
         assert_eq!(duration(72_000), "1 min 12 s");
-        assert_eq!(relative(0, 14 * 60_000), "14 minutes ago");
         assert_eq!(read_moment("2026-02-03T04:05"), read_moment("2026-02-03 04:05:00Z"));
+    }
+
+    #[test]
+    fn moments_are_said_exactly() {
+        let (second, minute, hour) = (1_000, 60_000, 3_600_000);
+        for (ms, words) in [
+            (1, "in 1 second"),
+            (8 * second, "in 8 seconds"),
+            (119 * second, "in 2 minutes"),
+            (59 * minute + 40 * second, "in 1 h"),
+            (119 * minute, "in 1 h 59 min"),
+            (239 * minute, "in 3 h 59 min"),
+            (24 * hour - minute, "in 23 h 59 min"),
+            (36 * hour, "in 1 day 12 h"),
+            (48 * hour, "in 2 days"),
+            (0, "just now"),
+            (-9 * second, "just now"),
+            (-44 * second, "44 seconds ago"),
+            (-14 * minute, "14 minutes ago"),
+            (-119 * minute, "1 hour ago"),
+        ] {
+            assert_eq!(relative(hour + ms, hour), words, "{ms} ms ahead");
+        }
+
+        let lasting = Words::say("open ").lasting(0, 44 * second).to_string();
+        assert!(lasting.contains("data-ago=\"for\">for 44 seconds<"), "{lasting}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ async fn expressions_look_at_the_world() {
     }
     let fake = Fake::new(plan_with(&spec("flag('a')", "stop_ok"), STEPS));
     assert_eq!(fake.drive_to_end(&TestClock::new()).await, Ending::NothingToDo);
-    assert_eq!(seen(&fake), ["flag('a'): flag('a') is false"]);
+    assert_eq!(seen(&fake), ["flag('a') is false; asked is `flag('a')`"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +159,7 @@ decision:
     let late = "there was no answer within 2 s".to_owned();
     assert_eq!(holds[3], Some(Answer::Unknown(late)));
     assert_eq!(holds[4], None);
-    assert_eq!(found[0].says, "flag('a'): flag('a') is true");
+    assert_eq!(found[0].says, "flag('a') is true; asked is `flag('a')`");
 }
 
 #[async_trait]

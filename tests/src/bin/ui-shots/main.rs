@@ -74,44 +74,36 @@ async fn main() {
 
     let browser = Browser::start().await;
     browser.sign_in(&server).await;
-    data::alerts(&server).await;
     let calm = [
-        "",
-        "/flags",
-        "/flags?bulk=turn_off&flag=auth_rollout&flag=image_cdn",
-        "/flags/new_checkout",
-        "/flags/new_checkout?tab=try&asked=1&user_id=user-7&platform=ios&groups=beta&scope=all",
-        "/flags/auth_rollout?tab=history",
-        "/clients",
-        "/alerts",
-        "/alert-rules/login_failures",
-        "/playbooks",
-        "/playbooks/auth-rollback",
-        "/watch",
-        "/watch/sessions",
-        "/watch/sessions?platform=ios&revoke=yes",
-        "/log",
-        "/segments/staff",
+        ("overview", ""),
+        ("flags", "/flags"),
+        ("flags-bulk", "/flags?bulk=turn_off&flag=auth_rollout&flag=image_cdn"),
+        ("flag", "/flags/new_checkout"),
+        (
+            "try",
+            "/flags/new_checkout?tab=try&asked=1&user_id=user-7&platform=ios&groups=beta&scope=all",
+        ),
+        ("history", "/flags/auth_rollout?tab=history"),
+        ("clients", "/clients"),
     ];
-    let names = [
-        "overview",
-        "flags",
-        "flags-bulk",
-        "flag",
-        "try",
-        "history",
-        "clients",
-        "alerts",
-        "alert-rule",
-        "playbooks",
-        "playbook",
-        "sessions",
-        "sessions-revoke",
-        "log",
-        "segment",
+    let alarmed = [
+        ("alerts", "/alerts"),
+        ("alert-rule", "/alert-rules/login_failures"),
+        ("playbooks", "/playbooks"),
+        ("playbook", "/playbooks/auth-rollback"),
+        ("watch", "/watch"),
+        ("sessions", "/watch/sessions"),
+        ("sessions-revoke", "/watch/sessions?platform=ios&revoke=yes"),
+        ("log", "/log"),
+        ("segment", "/segments/staff"),
     ];
-    for (page, name) in calm.iter().zip(names) {
-        shoot(&browser, &format!("{}/ui/production{page}", server.url), &folder, name).await;
+    let address = |page: &str| format!("{}/ui/production{page}", server.url);
+    for (name, page) in calm {
+        shoot(&browser, &address(page), &folder, name).await;
+    }
+    data::alerts(&server).await;
+    for (name, page) in alarmed {
+        shoot(&browser, &address(page), &folder, name).await;
     }
     for page in ["tokens", "people", "projects", "environments"] {
         shoot(&browser, &format!("{}/ui/settings/{page}", server.url), &folder, page).await;

@@ -6,15 +6,14 @@ use switchback_app::checks::health::PackDetail;
 use switchback_checks::Severity;
 use switchback_store::CheckCell;
 
-use crate::ui::charts::{Axis, Chart, WIDTH};
+use crate::ui::charts::{Axis, Chart};
+use crate::ui::sparks::polylines;
 use crate::ui::words::number;
 
 /// A cell of the trend, in milliseconds.
 const CELL_MS: i64 = 300_000;
 /// Points of the small line.
 const SPARKS: i64 = 48;
-/// Its height, in the units in which a chart is 960 wide.
-const SPARK_HEIGHT: f64 = 96.0;
 
 /// How long a trend may be: its value in the address, its words, and milliseconds.
 pub const WINDOWS: [(&str, &str, i64); 4] = [
@@ -96,23 +95,10 @@ impl Spark {
             .collect();
         let most = points.iter().flatten().max().copied()?;
         let least = points.iter().flatten().min().copied()?;
-        let top = most.max(1) as f64;
-        let mut parts: Vec<Vec<String>> = vec![Vec::new()];
-        for (place, point) in points.iter().enumerate() {
-            let Some(found) = point else {
-                parts.push(Vec::new());
-                continue;
-            };
-            let width = WIDTH / SPARKS as f64;
-            let (x, y) = (place as f64 * width, (1.0 - *found as f64 / top) * SPARK_HEIGHT);
-            if let Some(part) = parts.last_mut() {
-                part.push(format!("{x:.1},{y:.1}"));
-                part.push(format!("{:.1},{y:.1}", x + width));
-            }
-        }
-        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        let found: Vec<Option<f64>> =
+            points.iter().map(|found| found.map(|found| found as f64)).collect();
         Some(Self {
-            parts: parts.map(|part| part.join(" ")).collect(),
+            parts: polylines(&found, most.max(1) as f64),
             says: match (least, most) {
                 (0, 0) => "Nothing was found in the last day".to_owned(),
                 (least, most) if least == most => {
