@@ -69,9 +69,8 @@ async fn page_of(
     if let Some(least) = figure("ratio_at_least") {
         facts.push(("At least", format!("{least:.1} times (95\u{202f}% sure, at every look)")));
     }
-    if let Some(chance) =
-        chance(figure("p_value"), figure("evidence").zip(figure("bound")), &guard.settings)
-    {
+    let is_over = figure("evidence").zip(figure("bound")).is_some_and(|(seen, at)| seen >= at);
+    if let Some(chance) = figure("p_value").and_then(|p| chance(p, is_over)) {
         facts.push(("Chance that this is luck", chance));
     }
     let count = |name: &str| words::number(said(name).and_then(Value::as_u64).unwrap_or(0));
@@ -85,22 +84,14 @@ async fn page_of(
     Ok(GuardPage { frame, sentence, tone: line.tone, chart, ticks, facts, line, guard, tried })
 }
 
-/// How likely it is that there is no harm, in words. Evidence over its bound is what the guard acts on: luck gets there in one of
-/// so many cases, whatever was counted since.
-fn chance(
-    p_value: Option<f64>,
-    evidence: Option<(f64, f64)>,
-    settings: &GuardSettings,
-) -> Option<String> {
-    let one_in = |p: f64| words::number((1.0 / p).floor() as u64);
-    if evidence.is_some_and(|(seen, bound)| seen >= bound) {
-        return Some(format!("under 1 in {}", one_in(settings.alpha_act)));
+/// How likely it is that there is no harm, in words. A steady guard acts on a late change, of which this share, which counts from
+/// the beginning, knows nothing: then it is not said.
+fn chance(p: f64, is_over: bool) -> Option<String> {
+    match p {
+        ..1e-4 => Some("under 1 in 10\u{202f}000".to_owned()),
+        1e-4..0.05 => Some(format!("1 in {}", words::number((1.0 / p).floor() as u64))),
+        _ => (!is_over).then(|| "too high to say that it is not".to_owned()),
     }
-    p_value.map(|p| match p {
-        ..1e-4 => "under 1 in 10\u{202f}000".to_owned(),
-        1e-4..0.05 => format!("1 in {}", one_in(p)),
-        _ => "too high to say that it is not".to_owned(),
-    })
 }
 
 /// The evidence against its bound, over time.
