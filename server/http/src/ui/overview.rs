@@ -4,7 +4,6 @@ use actix_web::web::Path;
 use askama::Template;
 use switchback_app::AppError;
 use switchback_app::flags::FlagFilter;
-use switchback_playbook::state::StepState;
 use switchback_store::{AlertRow, ChangeFilter, FlagRow, Impact, Incident, RunFilter, RunRow};
 
 use super::checks::Tile;
@@ -95,7 +94,9 @@ impl Pulse {
             .map(|row| row.flag.key.to_string())
             .collect();
         let back = match mode {
-            Mode::Bypass(_) | Mode::Off if active.is_empty() => way_back(visit, frame).await?,
+            Mode::Bypass(_) | Mode::Off if active.is_empty() => {
+                way_back(visit, frame, &flags).await?
+            }
             _ => None,
         };
         let seen =
@@ -166,7 +167,11 @@ fn mode_words(mode: &Mode, now: i64) -> (&'static str, String, f64) {
 }
 
 /// Where the newest rollback that can be taken back is: that puts back exactly what was.
-async fn way_back(visit: &Visit, frame: &Frame) -> Result<Option<(String, String)>, AppError> {
+async fn way_back(
+    visit: &Visit,
+    frame: &Frame,
+    flags: &[FlagRow],
+) -> Result<Option<(String, String)>, AppError> {
     if !frame.can_operate {
         return Ok(None);
     }
@@ -178,13 +183,11 @@ async fn way_back(visit: &Visit, frame: &Frame) -> Result<Option<(String, String
     };
     let newest = visit.list_runs(&visit.who, &filter).await?.into_iter().next();
     let Some(run) = newest.filter(|run| run.state == "succeeded") else { return Ok(None) };
-    // One that found nothing to do left nothing to take back.
+    // Only where what stands is what it did: it may have found nothing to do, or others have changed it since.
     let detail = visit.get_run(&visit.who, &run.id).await?;
-    let did_something = detail.view.steps.iter().any(|step| {
-        matches!(step.state, StepState::Done | StepState::Verified | StepState::Unverified)
-    });
+    let stands = |row: &FlagRow| detail.view.revisions.contains(&row.revision);
     let link = || frame.url(&format!("runs/{}/undo", run.id));
-    Ok(did_something.then(|| (link(), "Put it back as it was".to_owned())))
+    Ok(flags.iter().any(stands).then(|| (link(), "Put it back as it was".to_owned())))
 }
 
 /// What the page says first, how loud, and what to do.
